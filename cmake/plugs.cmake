@@ -1,0 +1,27 @@
+# Plug folders: every .cc file in one defines one constant <stem>_<kind>, found by being there. Nobody edits a
+# table; a file that forgets its constant fails to link with its own name in the message.
+#
+#   unhang_plugs(<folder> <namespace> <Type> <kind>)
+# writes <generated>/<folder's name>.plugs.h with the declarations and an array k<Kinds> of pointers.
+function(unhang_plugs folder namespace type kind array)
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${folder}/*.cc)
+  list(SORT files)
+  set(declarations "")
+  set(pointers "")
+  foreach(file ${files})
+    get_filename_component(stem ${file} NAME_WE)
+    string(APPEND declarations "extern const ${type} ${stem}_${kind};\n")
+    string(APPEND pointers "    &${stem}_${kind},\n")
+  endforeach()
+  get_filename_component(name ${folder} NAME)
+  set(text "// Generated from the files in src/${folder}: do not edit.\n#pragma once\n\nnamespace ${namespace} {\n\n${declarations}\ninline constexpr const ${type}* ${array}[] = {\n${pointers}};\n\n}  // namespace ${namespace}\n")
+  set(out ${CMAKE_BINARY_DIR}/generated/${name}.plugs.h)
+  if(EXISTS ${out})
+    file(READ ${out} old)
+  else()
+    set(old "")
+  endif()
+  if(NOT old STREQUAL text)
+    file(WRITE ${out} "${text}")
+  endif()
+endfunction()

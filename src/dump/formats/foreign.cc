@@ -1,0 +1,59 @@
+// Files that are known but not readable here. Each gets its name and a way out, because "unknown format" at
+// 3 a.m. helps nobody.
+#include <string_view>
+
+#include "dump/dump_file.h"
+
+namespace unhang::dump {
+
+namespace {
+
+struct Foreign {
+  std::string_view signature;
+  u64 offset;
+  const char* sentence;
+};
+
+using namespace std::string_view_literals;
+
+constexpr Foreign kForeign[] = {
+    {"MDMP"sv, 0, "a user-mode minidump of one process, not a dump of the machine"},
+    {"PAGEDUMP"sv, 0, "a crash dump of 32-bit (x86) Windows: only x64 guests are supported"},
+    {"KDUMP   "sv, 0, "a kdump-compressed dump: not supported yet; use `virsh dump --memory-only --format elf`"},
+    {"makedumpfile"sv, 0, "a flattened kdump: not supported yet; use `virsh dump --memory-only --format elf`"},
+    {"QEVM"sv, 0, "a QEMU migration stream (plain `virsh dump`): not supported yet; add --memory-only"},
+    {"LibvirtQemud"sv, 0, "a libvirt save file: not supported yet; use `virsh dump --memory-only`"},
+    {"\x1f\x8b"sv, 0, "compressed with gzip: unpack it first (gzip -dk)"},
+    {"\xfd""7zXZ\0"sv, 0, "compressed with xz: unpack it first (xz -dk)"},
+    {"\x28\xb5\x2f\xfd"sv, 0, "compressed with zstd: unpack it first (zstd -dk)"},
+    {"BZh"sv, 0, "compressed with bzip2: unpack it first (bzip2 -dk)"},
+    {"\x04\x22\x4d\x18"sv, 0, "compressed with lz4: unpack it first (lz4 -dk)"},
+    {"EMiL"sv, 0, "a LiME image: convert it to raw memory first"},
+    {"AVML"sv, 0, "an AVML image: convert it with `avml-convert` to raw memory first"},
+    {"\xd2\xbe\xd2\xbe"sv, 0, "a VMware .vmss/.vmsn file: not supported"},
+    {"\xd3\xbe\xd3\xbe"sv, 0, "a partial VMware .vmss/.vmsn file: not supported"},
+    {"HIBR"sv, 0, "a Windows hibernation file: not supported"},
+    {"hibr"sv, 0, "a Windows hibernation file: not supported"},
+    {"QFI\xfb"sv, 0, "a qcow2 disk image, not a memory dump"},
+    {"MZ"sv, 0, "a Windows program, not a memory dump"},
+    {"Microsoft C/C++ MSF 7.00"sv, 0, "a PDB file: give it with --symbols"},
+};
+
+const Foreign* find(const File& file) {
+  for (const Foreign& f : kForeign)
+    if (file.bytes().from(f.offset).starts_with(f.signature)) return &f;
+  return nullptr;
+}
+
+bool probe(const File& file) { return find(file) != nullptr; }
+
+Result<DumpFile> open(std::shared_ptr<const File> file) {
+  return fail(Error{.why = Why::unsupported, .detail = find(*file)->sentence});
+}
+
+}  // namespace
+
+extern const Format foreign_format;
+const Format foreign_format{.name = "foreign", .order = 900, .probe = probe, .open = open};
+
+}  // namespace unhang::dump

@@ -1,0 +1,158 @@
+#include "nt/objects/cpu.h"
+
+#include <algorithm>
+
+#include "base/format.h"
+#include "memory/read.h"
+#include "nt/objects/process.h"
+#include "nt/objects/thread.h"
+
+namespace unhang::nt {
+
+namespace {
+
+constexpr u32 kMostProcessors = 2048;
+constexpr u64 kContextSize = 0x4D0;
+
+std::optional<Cpu> read_prcb(const Target& target, VirtAddr prcb) {
+  const Object p(target, prcb);
+  const auto number = p[KPRCB::Number];
+  const auto current = p[KPRCB::CurrentThread];
+  if (!number || !current || *number >= kMostProcessors) return std::nullopt;
+  Cpu cpu{.number = *number, .kpcr = prcb - kPrcbInPcr, .kprcb = prcb, .current_thread = *current};
+  cpu.next_thread = p.value_or(KPRCB::NextThread, {});
+  cpu.idle_thread = p.value_or(KPRCB::IdleThread, {});
+  return cpu;
+}
+
+// Windows stops the other processors before it writes a crash dump and leaves each one's CONTEXT behind
+// KPRCB.Context (up to Windows 7 without it: in ProcessorState).
+void take_saved_context(const Target& target, Cpu& cpu) {
+  const Object p(target, cpu.kprcb);
+  std::array<u8, kContextSize> bytes{};
+  if (const auto at = p[KPRCB::Context]; at && is_kernel(*at))
+    if (memory::read_exact(target.kernel(), *at, bytes))
+      if (auto state = state_from_context(ByteView(bytes.data(), bytes.size())); state && state->rip != 0) {
+        cpu.state = state;
+        cpu.state_from = "KPRCB.Context";
+        return;
+      }
+  if (const auto at = p.address(KPRCB::ContextFrame))
+    if (memory::read_exact(target.kernel(), *at, bytes))
+      if (auto state = state_from_context(ByteView(bytes.data(), bytes.size())); state && state->rip != 0) {
+        cpu.state = state;
+        cpu.state_from = "KPRCB.ProcessorState";
+      }
+}
+
+// The header's CONTEXT belongs to the processor whose current thread's stack it points into.
+void take_header_context(const Target& target, std::vector<Cpu>& cpus) {
+  const auto& header = target.dump().header;
+  if (!header || header->context.empty()) return;
+  const auto state = state_from_context(ByteView(header->context.data(), header->context.size()));
+  if (!state) return;
+  const VirtAddr sp(state->gpr[dump::rsp]);
+  for (Cpu& cpu : cpus) {
+    const Object t(target, cpu.current_thread);
+    const auto base = t[KTHREAD::StackBase], limit = t[KTHREAD::StackLimit];
+    if (!base || !limit || sp < *limit || sp >= *base) continue;
+    cpu.state = state;
+    cpu.state_from = "Windows dump header";
+  }
+}
+
+// A processor whose KPCR cannot be trusted: GS still points to it, and KiProcessorBlock still has its KPRCB.
+// Its current thread is then the one on whose stack it runs.
+std::optional<Cpu> from_processor_block(const Target& target, const dump::CpuState& state) {
+  const auto block = target.symbol("KiProcessorBlock");
+  if (!block) return std::nullopt;
+  for (const u64 gs : {state.gs.base, state.kernel_gs_base.value_or(0)}) {
+    const VirtAddr pcr(gs);
+    if (!is_kernel(pcr)) continue;
+    for (u32 i = 0; i < kMostProcessors; i++) {
+      const auto prcb = memory::read<VirtAddr>(target.kernel(), *block + i * u64{8});
+      if (!prcb || !is_kernel(*prcb)) break;
+      if (*prcb != pcr + kPrcbInPcr) continue;
+      Cpu cpu{.number = i, .kpcr = pcr, .kprcb = *prcb};
+      if (!state.user_mode())
+        if (const auto thread = find_thread_by_stack(target, VirtAddr(state.gpr[dump::rsp]))) cpu.current_thread = *thread;
+      return cpu;
+    }
+  }
+  return std::nullopt;
+}
+
+void add_known_to_windows(const Target& target, CpuList& list) {
+  const auto block = target.symbol("KiProcessorBlock");
+  if (!block) {
+    if (list.cpus.empty()) list.gaps.push_back({"processors", "", text(block.error())});
+    return;
+  }
+  for (u32 i = 0; i < kMostProcessors; i++) {
+    const auto prcb = memory::read<VirtAddr>(target.kernel(), *block + i * u64{8});
+    if (!prcb || !is_kernel(*prcb)) break;
+    const auto known = std::find_if(list.cpus.begin(), list.cpus.end(), [&](const Cpu& c) { return c.kprcb == *prcb; });
+    if (known != list.cpus.end()) continue;
+    auto cpu = read_prcb(target, *prcb);
+    if (!cpu) {
+      list.gaps.push_back({fmt::format("processor {}", i), hex(*prcb), "its KPRCB cannot be read"});
+      continue;
+    }
+    if (cpu->number != i) break;  // behind the end of the table
+    list.cpus.push_back(*cpu);
+  }
+}
+
+}  // namespace
+
+std::optional<dump::CpuState> state_from_context(ByteView c) {
+  constexpr u32 kAmd64 = 0x100000, kControl = 1;
+  const u32 flags = c.at<u32>(0x30);
+  if (c.size() < kContextSize || (flags & kAmd64) == 0 || (flags & kControl) == 0) return std::nullopt;
+  dump::CpuState s;
+  s.cs.selector = c.at<u16>(0x38);
+  s.ss.selector = c.at<u16>(0x42);
+  s.rflags = c.at<u32>(0x44);
+  for (size_t i = 0; i < 16; i++) s.gpr[i] = c.at<u64>(0x78 + i * 8);
+  s.rip = c.at<u64>(0xF8);
+  if ((flags & 8) != 0) {
+    s.xmm.emplace();
+    for (size_t i = 0; i < 16; i++) (*s.xmm)[i] = c.at<dump::Xmm>(0x1A0 + i * 16);
+  }
+  return s;
+}
+
+CpuList read_cpus(const Target& target) {
+  CpuList list;
+  const auto& states = target.dump().cpus;
+  for (size_t i = 0; i < states.size(); i++) {
+    const auto pcr = kpcr_of(states[i], target.kernel());
+    auto cpu = pcr ? read_prcb(target, *pcr + kPrcbInPcr) : std::nullopt;
+    if (!cpu && (cpu = from_processor_block(target, states[i])))
+      list.gaps.push_back({fmt::format("KPCR of processor {}", cpu->number), hex(cpu->kpcr),
+                           "damaged: found through KiProcessorBlock, its thread by the stack that it runs on"});
+    if (!cpu) {
+      // More vCPUs than the Windows edition uses, or a CPU that has not been started.
+      list.gaps.push_back({fmt::format("CPU {} of the dump", i), "", "no KPCR: not a processor that Windows uses"});
+      continue;
+    }
+    cpu->state = states[i];
+    cpu->state_from = fmt::format("CPU {} of the dump", i);
+    list.cpus.push_back(*cpu);
+  }
+  if (!list.cpus.empty()) list.known.push_back({"processors", "each vCPU's KPCR"});
+  const size_t mapped = list.cpus.size();
+  add_known_to_windows(target, list);
+  if (mapped == 0 && !list.cpus.empty()) list.known.push_back({"processors", "KiProcessorBlock"});
+  // Contexts in memory are fresh only in dumps that Windows itself wrote.
+  if (target.dump().header && states.empty()) {
+    for (Cpu& cpu : list.cpus) take_saved_context(target, cpu);
+    take_header_context(target, list.cpus);
+  }
+  std::stable_sort(list.cpus.begin(), list.cpus.end(), [](const Cpu& a, const Cpu& b) { return a.number < b.number; });
+  for (const Cpu& cpu : list.cpus)
+    if (!cpu.state) list.gaps.push_back({fmt::format("registers of processor {}", cpu.number), hex(cpu.kprcb), "the dump has none for it"});
+  return list;
+}
+
+}  // namespace unhang::nt

@@ -1,0 +1,49 @@
+// Lists of loaded images: LDR_DATA_TABLE_ENTRY, for the kernel and (through the PEB) for a process.
+#pragma once
+
+#include "nt/module.h"
+#include "nt/object.h"
+
+namespace unhang::nt {
+
+// The kernel's entries are _KLDR_DATA_TABLE_ENTRY; their first members lie where _LDR_DATA_TABLE_ENTRY has
+// them, on every build with a public PDB.
+struct LDR_DATA_TABLE_ENTRY {
+  static constexpr TypeName kType{"_LDR_DATA_TABLE_ENTRY"};
+  static inline const Member<ListEntry> InLoadOrderLinks{kType, "InLoadOrderLinks"};
+  static inline const Member<VirtAddr> DllBase{kType, "DllBase"};
+  static inline const Member<u32> SizeOfImage{kType, "SizeOfImage"};
+  static inline const Member<UnicodeString> FullDllName{kType, "FullDllName"};
+  static inline const Member<UnicodeString> BaseDllName{kType, "BaseDllName"};
+};
+
+struct PEB {
+  static constexpr TypeName kType{"_PEB"};
+  static inline const Member<VirtAddr> Ldr{kType, "Ldr"};
+  static inline const Member<VirtAddr> ImageBaseAddress{kType, "ImageBaseAddress"};
+  static inline const Member<VirtAddr> ProcessParameters{kType, "ProcessParameters"};
+};
+
+struct PEB_LDR_DATA {
+  static constexpr TypeName kType{"_PEB_LDR_DATA"};
+  static inline const Member<ListEntry> InLoadOrderModuleList{kType, "InLoadOrderModuleList"};
+};
+
+struct RTL_USER_PROCESS_PARAMETERS {
+  static constexpr TypeName kType{"_RTL_USER_PROCESS_PARAMETERS"};
+  static inline const Member<UnicodeString> ImagePathName{kType, "ImagePathName"};
+  static inline const Member<UnicodeString> CommandLine{kType, "CommandLine"};
+};
+
+struct LoadedModules {
+  std::vector<std::unique_ptr<Module>> modules;
+  std::vector<Gap> gaps;
+};
+
+// PsLoadedModuleList. The kernel itself is among them where the list is whole.
+LoadedModules read_kernel_modules(const Target& target);
+
+// The modules of a process from its PEB; none when the PEB is null or paged out (a gap says so).
+LoadedModules read_user_modules(const Target& target, const Source<VirtAddr>& space, VirtAddr peb);
+
+}  // namespace unhang::nt

@@ -1,0 +1,82 @@
+// Processes: EPROCESS.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nt/object.h"
+#include "nt/walk.h"
+
+namespace unhang::nt {
+
+struct KPROCESS {
+  static constexpr TypeName kType{"_KPROCESS"};
+  static inline const Member<u64> DirectoryTableBase{kType, "DirectoryTableBase"};
+  static inline const Member<u64> UserDirectoryTableBase{kType, "UserDirectoryTableBase"};
+  static inline const Member<u8> BasePriority{kType, "BasePriority"};
+  static inline const Member<u32> KernelTime{kType, "KernelTime"};
+  static inline const Member<u32> UserTime{kType, "UserTime"};
+};
+
+struct EPROCESS {
+  static constexpr TypeName kType{"_EPROCESS"};
+  static inline const Member<AnyInteger> UniqueProcessId{kType, "UniqueProcessId"};
+  static inline const Member<AnyInteger> InheritedFromUniqueProcessId{kType, "InheritedFromUniqueProcessId"};
+  static inline const Member<ListEntry> ActiveProcessLinks{kType, "ActiveProcessLinks"};
+  static inline const Member<ListEntry> ThreadListHead{kType, "ThreadListHead"};
+  static inline const Member<u32> ActiveThreads{kType, "ActiveThreads"};
+  static inline const Member<Inside> ImageFileName{kType, "ImageFileName"};
+  static inline const Member<VirtAddr> ImageName{kType, "SeAuditProcessCreationInfo.ImageFileName"};
+  static inline const Member<VirtAddr> Peb{kType, "Peb"};
+  static inline const Member<VirtAddr> Session{kType, "Session"};
+  static inline const Member<VirtAddr> ObjectTable{kType, "ObjectTable"};
+  static inline const Member<VirtAddr> Wow64Process{kType, "WoW64Process", "Wow64Process"};
+  static inline const Member<u64> CreateTime{kType, "CreateTime"};
+  static inline const Member<u64> ExitTime{kType, "ExitTime"};
+  static inline const Member<AnyInteger> CommitCharge{kType, "CommitCharge"};
+  static inline const Member<AnyInteger> Token{kType, "Token"};
+};
+
+struct MM_SESSION_SPACE {
+  static constexpr TypeName kType{"_MM_SESSION_SPACE"};
+  static inline const Member<u32> SessionId{kType, "SessionId"};
+};
+
+struct Process {
+  VirtAddr address{};
+  u64 pid = 0, parent_pid = 0;
+  std::string name;          // the longest form that is known: the path's last part, else the 15 characters
+  std::string path;          // \Device\HarddiskVolume2\Windows\System32\smss.exe
+  std::string command_line;  // from the PEB; empty when paged out
+  std::optional<u32> session;
+  PhysAddr dtb{};
+  VirtAddr peb{}, object_table{}, wow64{}, token{};
+  u64 create_time = 0, exit_time = 0;
+  u64 commit_pages = 0;
+  u32 kernel_ticks = 0, user_ticks = 0;
+  int base_priority = 0;
+  std::vector<VirtAddr> threads;
+  Walk thread_walk;
+  std::vector<Gap> gaps;
+  bool exited() const { return exit_time != 0; }
+};
+
+bool is_process(const Target& target, VirtAddr va);
+
+// Errors: those of reading its header, implausible (not a process).
+Result<Process> read_process(const Target& target, VirtAddr va);
+
+// PsActiveProcessHead, with the idle process in front. When the list is broken, processes are also taken from
+// the threads on processors.
+struct ProcessList {
+  std::vector<VirtAddr> processes;
+  Walk walk;
+  std::vector<Gap> gaps;
+};
+ProcessList list_processes(const Target& target);
+
+// The thread whose kernel stack an address lies in: looks at the threads of all listed processes.
+std::optional<VirtAddr> find_thread_by_stack(const Target& target, VirtAddr sp);
+
+}  // namespace unhang::nt

@@ -1,0 +1,136 @@
+// Threads: ETHREAD, with the KTHREAD at its beginning.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nt/object.h"
+#include "nt/walk.h"
+
+namespace unhang::nt {
+
+struct KTHREAD {
+  static constexpr TypeName kType{"_KTHREAD"};
+  static inline const Member<VirtAddr> InitialStack{kType, "InitialStack"};
+  static inline const Member<VirtAddr> StackLimit{kType, "StackLimit"};
+  static inline const Member<VirtAddr> StackBase{kType, "StackBase"};
+  static inline const Member<VirtAddr> KernelStack{kType, "KernelStack"};
+  static inline const Member<VirtAddr> TrapFrame{kType, "TrapFrame"};
+  static inline const Member<VirtAddr> Process{kType, "Process"};
+  static inline const Member<VirtAddr> AttachedProcess{kType, "ApcState.Process"};
+  static inline const Member<VirtAddr> Teb{kType, "Teb"};
+  static inline const Member<VirtAddr> Win32Thread{kType, "Win32Thread"};
+  static inline const Member<VirtAddr> Queue{kType, "Queue"};
+  static inline const Member<u8> State{kType, "State"};
+  static inline const Member<u8> WaitReason{kType, "WaitReason"};
+  static inline const Member<u8> WaitMode{kType, "WaitMode"};
+  static inline const Member<u8> WaitIrql{kType, "WaitIrql"};
+  static inline const Member<u8> Alertable{kType, "Alertable"};
+  static inline const Member<u32> WaitTime{kType, "WaitTime"};
+  static inline const Member<VirtAddr> WaitBlockList{kType, "WaitBlockList"};
+  static inline const Member<u8> WaitBlockCount{kType, "WaitBlockCount"};
+  static inline const Member<u8> Priority{kType, "Priority"};
+  static inline const Member<u8> BasePriority{kType, "BasePriority"};
+  static inline const Member<u8> PriorityDecrement{kType, "PriorityDecrement"};
+  static inline const Member<u32> ContextSwitches{kType, "ContextSwitches"};
+  static inline const Member<u32> KernelTime{kType, "KernelTime"};
+  static inline const Member<u32> UserTime{kType, "UserTime"};
+  static inline const Member<u64> CycleTime{kType, "CycleTime"};
+  static inline const Member<u8> SuspendCount{kType, "SuspendCount"};
+  // With a flag in bit 31 since Windows 8.1: NextProcessorNumber is the number alone.
+  static inline const Member<u32> NextProcessor{kType, "NextProcessorNumber", "NextProcessor"};
+  static inline const Member<u32> IdealProcessor{kType, "IdealProcessor"};
+  static inline const Member<ListEntry> ThreadListEntry{kType, "ThreadListEntry"};
+  static inline const Member<ListEntry> MutantListHead{kType, "MutantListHead"};
+  static inline const Member<ListEntry> WaitListEntry{kType, "WaitListEntry"};
+  static inline const Member<u8> KernelStackResident{kType, "KernelStackResident"};
+};
+
+struct ETHREAD {
+  static constexpr TypeName kType{"_ETHREAD"};
+  static inline const Member<AnyInteger> UniqueProcess{kType, "Cid.UniqueProcess"};
+  static inline const Member<AnyInteger> UniqueThread{kType, "Cid.UniqueThread"};
+  static inline const Member<u64> CreateTime{kType, "CreateTime"};
+  static inline const Member<VirtAddr> StartAddress{kType, "StartAddress"};
+  static inline const Member<VirtAddr> Win32StartAddress{kType, "Win32StartAddress"};
+  static inline const Member<ListEntry> ThreadListEntry{kType, "ThreadListEntry"};
+  static inline const Member<ListEntry> IrpList{kType, "IrpList"};
+  static inline const Member<AnyInteger> TopLevelIrp{kType, "TopLevelIrp"};
+  static inline const Member<u32> CrossThreadFlags{kType, "CrossThreadFlags"};
+  static inline const Member<VirtAddr> ThreadName{kType, "ThreadName"};
+};
+
+// KTHREAD_STATE and KWAIT_REASON: the same numbers on every build, new ones appended (public PDBs).
+enum class ThreadState : u8 {
+  initialized, ready, running, standby, terminated, waiting, transition, deferred_ready, gate_wait_obsolete,
+  waiting_for_process_in_swap,
+};
+std::string_view name(ThreadState state);      // "Waiting"
+std::string_view state_word(ThreadState state);  // as !thread prints it: "WAIT", "RUNNING"
+// "WrResource"; "Unknown" beyond the known ones.
+std::string_view wait_reason_name(u8 reason);
+enum WaitReason : u8 {
+  kExecutive = 0, kFreePage = 1, kPageIn = 2, kPoolAllocation = 3, kDelayExecution = 4, kSuspended = 5, kUserRequest = 6,
+  kWrExecutive = 7, kWrFreePage = 8, kWrPageIn = 9, kWrPoolAllocation = 10, kWrDelayExecution = 11, kWrSuspended = 12,
+  kWrUserRequest = 13, kWrQueue = 15, kWrLpcReceive = 16, kWrLpcReply = 17, kWrVirtualMemory = 18, kWrPageOut = 19,
+  kWrKeyedEvent = 21, kWrTerminated = 22, kWrProcessInSwap = 23, kWrCpuRateControl = 24, kWrCalloutStack = 25,
+  kWrKernel = 26, kWrResource = 27, kWrPushLock = 28, kWrMutex = 29, kWrQuantumEnd = 30, kWrDispatchInt = 31,
+  kWrPreempted = 32, kWrYieldExecution = 33, kWrFastMutex = 34, kWrGuardedMutex = 35, kWrRundown = 36,
+  kWrAlertByThreadId = 37, kWrDeferredPreempt = 38, kWrPhysicalFault = 39, kWrIoRing = 40,
+};
+
+struct WaitBlock {
+  VirtAddr address{};
+  VirtAddr object{};
+  u8 wait_type = 0;  // 0 WaitAll, 1 WaitAny
+};
+
+struct Thread {
+  VirtAddr address{};
+  u64 pid = 0, tid = 0;
+  VirtAddr process{};           // KPROCESS that it belongs to
+  VirtAddr attached_process{};  // null unless attached to another one
+  ThreadState state = ThreadState::initialized;
+  u8 wait_reason = 0;
+  bool user_mode_wait = false;
+  bool alertable = false;
+  u32 wait_time = 0;             // tick count when the wait began
+  std::optional<u32> ticks;      // since then
+  std::optional<u64> waited_ms;  // only for waiting threads: for others WaitTime is an old wait's
+  int priority = 0, base_priority = 0, priority_decrement = 0;
+  u32 context_switches = 0;
+  u32 kernel_ticks = 0, user_ticks = 0;
+  u32 ideal_processor = 0, next_processor = 0;
+  u8 suspend_count = 0;
+  VirtAddr teb{}, win32_thread{};
+  VirtAddr initial_stack{}, stack_base{}, stack_limit{}, kernel_stack{}, trap_frame{};
+  VirtAddr start_address{}, win32_start_address{};
+  u64 create_time = 0;
+  u32 cross_thread_flags = 0;
+  std::string thread_name;
+  std::vector<WaitBlock> wait_blocks;  // only for waiting threads
+  std::vector<VirtAddr> irps;
+  Walk irp_walk;
+  std::vector<Gap> gaps;
+  bool terminated() const { return state == ThreadState::terminated; }
+};
+
+// Whether an address is a thread: its dispatcher type, its process pointer, its stack bounds. Cheap.
+bool is_thread(const Target& target, VirtAddr va);
+
+// Errors: those of reading its header; what else is missing becomes a gap.
+Result<Thread> read_thread(const Target& target, VirtAddr va);
+
+// Time, for Ticks: KUSER_SHARED_DATA and KeMaximumIncrement, read once per target by whoever needs it.
+struct Clock {
+  std::optional<u32> tick_count;
+  u32 increment = 156250;          // 100 ns a tick
+  bool increment_known = false;
+  u64 system_time = 0;             // 100 ns since 1601, 0 unknown
+  u64 interrupt_time = 0;          // 100 ns since boot
+  u64 ms(u32 ticks) const { return u64{ticks} * increment / 10000; }
+};
+Clock read_clock(const Target& target);
+
+}  // namespace unhang::nt

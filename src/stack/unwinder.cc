@@ -1,0 +1,321 @@
+#include "stack/unwinder.h"
+
+#include "base/bytes.h"
+#include "base/format.h"
+#include "image/unwind_info.h"
+#include "memory/read.h"
+
+namespace unhang::stack {
+
+namespace {
+
+using dump::rsp;
+using image::RuntimeFunction;
+using image::UnwindCode;
+using image::UnwindInfo;
+using image::UnwindOp;
+
+constexpr int kMostChained = 32;       // a chain that points to itself must end
+constexpr u64 kRipInTrapFrame = 0x168;  // KTRAP_FRAME.Rip on every x64 build
+constexpr u64 kMostScan = 0x8000;      // bytes of stack that one scan looks at
+
+// What unwinding one frame came to.
+struct Step {
+  bool machine = false;   // a machine frame: RIP and RSP were loaded from it
+  u16 cs = 0;
+  VirtAddr trap_frame{};
+  bool leaf = false;
+};
+
+std::unexpected<Error> bad(const char* detail) {
+  return fail(Error{.why = Why::bad_file, .type = "UNWIND_INFO", .detail = detail});
+}
+
+class Unwinder {
+ public:
+  Unwinder(const Source<VirtAddr>& space, const FindImage& images, const UnwindOptions& options)
+      : space_(space), images_(images), options_(options) {}
+
+  Unwound run(const Registers& start) {
+    Unwound out;
+    r_ = start;
+    FrameKind kind = options_.start_is_call ? FrameKind::call : FrameKind::start;
+    Confidence trust = Confidence::exact;
+    for (;;) {
+      if (r_.rip == 0) return finish(out, StackEnd::complete);
+      if (out.frames.size() >= options_.most_frames) return finish(out, StackEnd::limit);
+      out.frames.push_back({.ip = r_.ip(), .sp = r_.sp(), .kind = kind, .trust = trust});
+      const VirtAddr before = r_.sp();
+      const Result<Step> step = this->step(kind == FrameKind::call || kind == FrameKind::scan);
+      if (!step) {
+        if (step.error().why == Why::bad_file || step.error().type != nullptr || images_(r_.ip()) == std::nullopt) {
+          // Nothing tells how this function's frame looks: look for the next return address.
+          out.error = step.error();
+          if (!scan()) return finish(out, StackEnd::no_unwind_data);
+          out.heuristic = true;
+          trust = Confidence::heuristic;
+          kind = FrameKind::scan;
+          continue;
+        }
+        out.error = step.error();
+        return finish(out, StackEnd::unreadable);
+      }
+      kind = FrameKind::call;
+      if (step->machine) {
+        out.frames.back().trap_frame = step->trap_frame;
+        out.cs = step->cs;
+        kind = FrameKind::machine;
+        if ((step->cs & 3) == 3) return finish(out, StackEnd::user_mode);
+        // Interrupt and DPC stacks lead back to the thread's: any direction is right here.
+        if (!is_canonical(r_.sp(), 5)) return finish(out, StackEnd::corrupt);
+        continue;
+      }
+      if (r_.sp() <= before) return finish(out, StackEnd::corrupt);
+    }
+  }
+
+ private:
+  Unwound& finish(Unwound& out, StackEnd end) {
+    out.end = end;
+    out.registers = r_;
+    return out;
+  }
+
+  Result<u64> load(VirtAddr at) const { return memory::read<u64>(space_, at); }
+
+  Result<void> pop_rip() {
+    r_.rip = TRY(load(r_.sp()));
+    r_.gpr[rsp] += 8;
+    return {};
+  }
+
+  // Unwinds the frame of r_. after_call: r_.rip is a return address, so the call before it decides which
+  // function this is (it may be the last instruction of a function that never returns).
+  Result<Step> step(bool after_call) {
+    const auto at = images_(r_.ip());
+    if (!at || at->image == nullptr) return fail(Error{.why = Why::no_symbol, .va = r_.ip(), .type = "image", .detail = "the address is in no module"});
+    image_ = at->image;
+    const Rva rva(r_.ip() - at->base);
+    const auto function = TRY(image_->function_at(after_call ? rva - 1 : rva));
+    if (!function) {
+      // A leaf function has no entry and moves no stack pointer. A function that calls cannot be one.
+      if (after_call) return fail(Error{.why = Why::no_symbol, .va = r_.ip(), .type = ".pdata", .detail = "no unwind data for a function that calls"});
+      TRY_VOID(pop_rip());
+      return Step{.leaf = true};
+    }
+    if (!after_call && epilogue(at->base, *function)) {
+      TRY_VOID(run_epilogue());
+      return Step{};
+    }
+    return unwind_function(*function, rva);
+  }
+
+  Result<Step> unwind_function(RuntimeFunction function, Rva rva) {
+    // Offset into the prologue decides which codes have been executed. Chained data describe what encloses:
+    // all of it has.
+    u64 offset = rva.value() - function.begin;
+    for (int depth = 0; depth < kMostChained; depth++) {
+      // An odd unwind address points to another RUNTIME_FUNCTION.
+      if ((function.unwind & 1) != 0) {
+        function = TRY(memory::read<RuntimeFunction>(image_->bytes(), Rva(function.unwind & ~u32{3})));
+        continue;
+      }
+      auto info = image::read_unwind_info(image_->bytes(), Rva(function.unwind));
+      if (!info) {
+        Error e = info.error();
+        if (e.type == nullptr) e.type = "UNWIND_INFO";
+        return fail(e);
+      }
+      const auto step = TRY(apply(*info, depth == 0 ? offset : ~u64{0}));
+      if (step) return *step;
+      if (!info->chained) {
+        TRY_VOID(pop_rip());
+        return Step{};
+      }
+      function = *info->chained;
+    }
+    return bad("chained unwind data do not end");
+  }
+
+  // Undoes the codes that have been executed. A Step: a machine frame ended the function.
+  Result<std::optional<Step>> apply(const UnwindInfo& info, u64 offset) {
+    u64 frame = r_.gpr[rsp];
+    if (info.frame_register != 0 && frame_register_set(info, offset)) frame = r_.gpr[info.frame_register] - info.frame_offset;
+    for (const UnwindCode& c : info.codes) {
+      if (c.offset > offset) continue;
+      switch (c.op) {
+        case UnwindOp::push_nonvol:
+          r_.gpr[c.info] = TRY(load(r_.sp()));
+          if (c.info != rsp) r_.gpr[rsp] += 8;
+          break;
+        case UnwindOp::alloc_small:
+        case UnwindOp::alloc_large: r_.gpr[rsp] += c.operand; break;
+        case UnwindOp::set_fpreg: r_.gpr[rsp] = r_.gpr[info.frame_register] - info.frame_offset; break;
+        case UnwindOp::save_nonvol:
+        case UnwindOp::save_nonvol_far: r_.gpr[c.info] = TRY(load(VirtAddr(frame + c.operand))); break;
+        case UnwindOp::save_xmm128:
+        case UnwindOp::save_xmm128_far: break;
+        case UnwindOp::push_machframe: {
+          // 0: RIP CS EFLAGS RSP SS; 1: an error code before them.
+          const VirtAddr rip_at = r_.sp() + (c.info != 0 ? 8 : 0);
+          const u64 rip = TRY(load(rip_at));
+          const u64 cs = TRY(load(rip_at + 8));
+          const u64 sp = TRY(load(rip_at + 24));
+          r_.rip = rip;
+          r_.gpr[rsp] = sp;
+          return Step{.machine = true, .cs = static_cast<u16>(cs), .trap_frame = rip_at - kRipInTrapFrame};
+        }
+        case UnwindOp::epilog:
+        case UnwindOp::spare: break;
+      }
+    }
+    return std::optional<Step>();
+  }
+
+  static bool frame_register_set(const UnwindInfo& info, u64 offset) {
+    if (offset >= info.prolog_size) return true;
+    for (const UnwindCode& c : info.codes)
+      if (c.op == UnwindOp::set_fpreg) return c.offset <= offset;
+    return false;
+  }
+
+  // ---- epilogues: recognised by their instructions, which have one fixed form ----
+  //   add rsp, imm | lea rsp, [reg + disp]   (optional, first)
+  //   pop reg ...                            (any number)
+  //   ret | jmp out of the function
+
+  struct EpilogueOp {
+    enum Kind { add_rsp, lea_rsp, pop, ret } kind;
+    u8 reg = 0;
+    i64 value = 0;
+  };
+
+  bool epilogue(VirtAddr base, const RuntimeFunction& function) {
+    epilogue_.clear();
+    std::array<u8, 64> code{};
+    const auto some = memory::read_some(space_, r_.ip(), std::span<u8>(code));
+    const ByteView b(code.data(), some.size);
+    u64 at = 0;
+    bool first = true;
+    while (at + 1 <= b.size()) {
+      const u8 rex = (b.at<u8>(at) & 0xf0) == 0x40 ? b.at<u8>(at) : 0;
+      const u64 op = at + (rex != 0 ? 1 : 0);
+      const u8 o = b.at<u8>(op), modrm = b.at<u8>(op + 1);
+      if (first && (rex & 8) != 0 && o == 0x83 && modrm == 0xc4) {  // add rsp, imm8
+        epilogue_.push_back({EpilogueOp::add_rsp, 0, b.at<i8>(op + 2)});
+        at = op + 3;
+      } else if (first && (rex & 8) != 0 && o == 0x81 && modrm == 0xc4) {  // add rsp, imm32
+        epilogue_.push_back({EpilogueOp::add_rsp, 0, b.at<i32>(op + 2)});
+        at = op + 6;
+      } else if (first && (rex & 8) != 0 && o == 0x8d && (modrm & 0x38) == 0x20 && (modrm & 7) != 4) {  // lea rsp, [reg+disp]
+        const u8 reg = static_cast<u8>((modrm & 7) | ((rex & 1) != 0 ? 8 : 0));
+        if ((modrm & 0xc0) == 0x40) {
+          epilogue_.push_back({EpilogueOp::lea_rsp, reg, b.at<i8>(op + 2)});
+          at = op + 3;
+        } else if ((modrm & 0xc0) == 0x80) {
+          epilogue_.push_back({EpilogueOp::lea_rsp, reg, b.at<i32>(op + 2)});
+          at = op + 6;
+        } else if ((modrm & 0xc0) == 0 && (modrm & 7) != 5) {
+          epilogue_.push_back({EpilogueOp::lea_rsp, reg, 0});
+          at = op + 2;
+        } else {
+          return false;
+        }
+      } else if ((o & 0xf8) == 0x58) {  // pop reg
+        epilogue_.push_back({EpilogueOp::pop, static_cast<u8>((o & 7) | ((rex & 1) != 0 ? 8 : 0)), 0});
+        at = op + 1;
+      } else if (o == 0xc3 || o == 0xc2 || (o == 0xf3 && modrm == 0xc3)) {  // ret, ret imm16, rep ret
+        epilogue_.push_back({EpilogueOp::ret, 0, 0});
+        return true;
+      } else if (o == 0xe9 || o == 0xeb) {  // jmp: a tail call when it leaves the function
+        const i64 displacement = o == 0xeb ? b.at<i8>(op + 1) : b.at<i32>(op + 1);
+        const VirtAddr target = r_.ip() + op + (o == 0xeb ? 2 : 5) + static_cast<u64>(displacement);
+        const Rva rva(target - base);
+        if (rva.value() > function.begin && rva.value() < function.end) return false;
+        epilogue_.push_back({EpilogueOp::ret, 0, 0});
+        return true;
+      } else if (o == 0xff && modrm == 0x25 && !epilogue_.empty()) {  // jmp [rip+disp]: a tail call through an import
+        epilogue_.push_back({EpilogueOp::ret, 0, 0});
+        return true;
+      } else {
+        return false;
+      }
+      first = false;
+    }
+    return false;
+  }
+
+  Result<void> run_epilogue() {
+    for (const EpilogueOp& op : epilogue_) {
+      switch (op.kind) {
+        case EpilogueOp::add_rsp: r_.gpr[rsp] += static_cast<u64>(op.value); break;
+        case EpilogueOp::lea_rsp: r_.gpr[rsp] = r_.gpr[op.reg] + static_cast<u64>(op.value); break;
+        case EpilogueOp::pop:
+          r_.gpr[op.reg] = TRY(load(r_.sp()));
+          if (op.reg != rsp) r_.gpr[rsp] += 8;
+          break;
+        case EpilogueOp::ret: return pop_rip();
+      }
+    }
+    return {};
+  }
+
+  // ---- scan ----
+
+  // A value is a likely return address when it points into code right behind a call instruction.
+  bool looks_like_return(VirtAddr va) const {
+    const auto at = images_(va);
+    if (!at || at->image == nullptr) return false;
+    const image::Section* section = at->image->section(Rva(va - at->base));
+    if (section == nullptr || !section->executable()) return false;
+    std::array<u8, 7> before{};
+    if (!memory::read_exact(space_, va - 7, before)) return false;
+    const u8* p = before.data();
+    if (p[2] == 0xe8) return true;                                       // call rel32
+    for (const int n : {2, 3, 4, 6, 7})                                  // call r/m64 of 2, 3, 4, 6, 7 bytes
+      if (p[7 - n] == 0xff && (p[8 - n] & 0x38) == 0x10) return true;
+    return p[4] == 0x41 && p[5] == 0xff && (p[6] & 0x38) == 0x10;        // call r8..r15
+  }
+
+  bool scan() {
+    if (options_.stack_base.is_null()) return false;
+    VirtAddr at((r_.gpr[rsp] + 7) & ~u64{7});
+    for (u64 n = 0; n < kMostScan && at < options_.stack_base; n += 8, at += 8) {
+      const auto v = load(at);
+      if (!v) return false;
+      if (!looks_like_return(VirtAddr(*v))) continue;
+      r_.rip = *v;
+      r_.gpr[rsp] = (at + 8).value();
+      return true;
+    }
+    return false;
+  }
+
+  const Source<VirtAddr>& space_;
+  const FindImage& images_;
+  const UnwindOptions& options_;
+  Registers r_;
+  const image::Image* image_ = nullptr;
+  std::vector<EpilogueOp> epilogue_;
+};
+
+}  // namespace
+
+std::string Unwound::how() const {
+  switch (end) {
+    case StackEnd::complete: return "complete";
+    case StackEnd::user_mode: return "continues in user mode";
+    case StackEnd::no_unwind_data: return "no unwind data: " + text(error);
+    case StackEnd::unreadable: return "the stack cannot be read: " + text(error);
+    case StackEnd::corrupt: return "the stack pointer did not move up: damaged or torn stack";
+    case StackEnd::limit: return fmt::format("stopped after {} frames", frames.size());
+    case StackEnd::no_context: return "no registers: " + text(error);
+  }
+  return "";
+}
+
+Unwound unwind(const Registers& start, const Source<VirtAddr>& space, const FindImage& images, const UnwindOptions& options) {
+  return Unwinder(space, images, options).run(start);
+}
+
+}  // namespace unhang::stack
