@@ -69,11 +69,14 @@ struct Gap {
 
 // TRY(expression): the value, or return the error from the enclosing function. GCC's statement expression;
 // std::expected of libstdc++ 12 lacks and_then and friends.
-#define TRY(...)                                                          \
-  __extension__({                                                         \
-    auto try_result_ = (__VA_ARGS__);                                     \
-    if (!try_result_) return std::unexpected(try_result_.error());        \
-    std::move(try_result_).value();                                       \
+#define TRY(...) UNHANG_TRY_NAMED(UNHANG_JOIN(try_result_, __COUNTER__), __VA_ARGS__)
+#define UNHANG_JOIN(a, b) UNHANG_JOIN_(a, b)
+#define UNHANG_JOIN_(a, b) a##b
+#define UNHANG_TRY_NAMED(name, ...)                       \
+  __extension__({                                         \
+    auto name = (__VA_ARGS__);                            \
+    if (!name) return std::unexpected(name.error());      \
+    std::move(name).value();                              \
   })
 
 // The same for Result<void>.

@@ -33,6 +33,8 @@ class File {
   // Where data is (SEEK_DATA/SEEK_HOLE), in order, cut to [offset, offset+size). The whole stretch where
   // the file system cannot tell. Stops at limit extents and then returns the rest as one.
   std::vector<Extent> data_extents(u64 offset, u64 size, size_t limit = 1u << 20) const;
+  // Tells the kernel to fetch a stretch ahead of its use.
+  void will_read(u64 offset, u64 size) const;
 
  private:
   File() = default;

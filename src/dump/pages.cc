@@ -86,9 +86,25 @@ template <class A>
 std::vector<Range<A>> MappedSource<A>::populated() const {
   std::vector<Range<A>> out;
   for (const Run& run : runs_)
-    for (const Extent& e : file_->data_extents(run.offset, run.size))
-      out.push_back({run.start + (e.offset - run.offset), e.size});
+    for (const Extent& e : file_->data_extents(run.offset, run.size)) {
+      // Holes are cut in blocks of the file, which need not lie as the pages do: a page that is partly in a
+      // hole belongs to the data.
+      const A end = run.start + run.size;
+      A first = A((run.start + (e.offset - run.offset)).page());
+      A last = A((run.start + (e.offset - run.offset) + e.size + (kPageSize - 1)).page());
+      first = std::max(first, run.start);
+      last = std::min(last, end);
+      if (!out.empty() && first <= out.back().end())
+        out.back().size = std::max(last, out.back().end()) - out.back().start;
+      else
+        out.push_back({first, last - first});
+    }
   return out;
+}
+
+template <class A>
+void MappedSource<A>::will_read(Range<A> range) const {
+  if (const auto offset = file_offset(range.start)) file_->will_read(*offset, range.size);
 }
 
 template class MappedSource<PhysAddr>;

@@ -29,6 +29,8 @@ class PageSource : public Source<A> {
   virtual std::span<const Range<A>> ranges() const = 0;
   // Where an address lies in the file, for --why; nothing when it lies in no one place.
   virtual std::optional<u64> file_offset(A address) const = 0;
+  // A hint that a range is about to be read from its start to its end.
+  virtual void will_read(Range<A>) const {}
   // ranges() without the holes of a sparse file: what a scan of everything has to read.
   virtual std::vector<Range<A>> populated() const {
     auto r = ranges();
@@ -53,6 +55,7 @@ class MappedSource final : public PageSource<A> {
   std::span<const Range<A>> ranges() const override { return ranges_; }
   std::optional<u64> file_offset(A address) const override;
   std::vector<Range<A>> populated() const override;
+  void will_read(Range<A> range) const override;
   u64 lost() const { return lost_; }
 
  private:

@@ -76,6 +76,8 @@ Result<FileObject> read_file_object(const Target& target, const ObjectManager& o
   if (is_kernel(f.vpb))
     if (const auto real = Object(target, f.vpb)[VPB::RealDevice]; real && is_kernel(*real)) device = *real;
   if (is_kernel(device)) f.volume = objects.path(device);
+  // Devices are named in \Device; when the directory of the name cannot be read, only the last part is known.
+  if (!f.volume.empty() && f.volume.find('\\', 1) == f.volume.npos) f.volume = "\\Device" + f.volume;
   if (const auto it = objects.drives().find(f.volume); it != objects.drives().end()) f.drive = it->second;
   return f;
 }

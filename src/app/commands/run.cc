@@ -1,0 +1,72 @@
+// unhang run: debugger commands under WinDbg's names.
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "app/command.h"
+#include "base/format.h"
+#include "debugger.plugs.h"
+
+namespace unhang::app {
+
+namespace {
+
+struct Options {
+  CommonOptions common;
+  std::vector<std::string> lines;
+};
+
+std::string list_of_commands() {
+  std::string s = "Commands:\n";
+  for (const DebuggerCommand* c : kDebuggerCommands) s += fmt::format("  {:<34} {}\n", c->usage, c->help);
+  return s;
+}
+
+int run(const Options& o) {
+  int status = kDone;
+  // A typing mistake should not cost the time of opening the dump.
+  for (const std::string& line : o.lines) {
+    const std::string word = line.substr(0, line.find(' '));
+    if (find_debugger_command(word) != nullptr) continue;
+    complain(fmt::format("{}: no such command; `unhang run --help` lists them", word.empty() ? "''" : word));
+    return kUserError;
+  }
+  const auto session = open_session(o.common, status);
+  if (!session) return status;
+  Node all = Node::list();
+  for (const std::string& line : o.lines) {
+    auto result = run_line(*session, line);
+    if (!result) {
+      complain(fmt::format("{}: {}", line, text(result.error())));
+      status = kUserError;
+      continue;
+    }
+    if (!o.common.json.empty()) {
+      Node item = Node::map();
+      item["command"] = line;
+      item["result"] = std::move(*result);
+      all.add(std::move(item));
+      continue;
+    }
+    if (o.lines.size() > 1) fmt::print("unhang> {}\n", line);
+    const int printed = output(*result, o.common);
+    if (printed != kDone) return printed;
+  }
+  if (!o.common.json.empty())
+    if (const int printed = output(all, o.common); printed != kDone) return printed;
+  return status;
+}
+
+void set_up(CLI::App& app, int& status) {
+  auto o = std::make_shared<Options>();
+  add_common_options(app, o->common);
+  app.add_option("COMMAND", o->lines, "commands, each quoted as one word: '!locks' '!thread ADDRESS'")->required();
+  app.footer(list_of_commands());
+  app.callback([o, &status] { status = run(*o); });
+}
+
+}  // namespace
+
+extern const Command run_command;
+const Command run_command{.name = "run", .help = "run debugger commands under WinDbg's names: !locks, !thread, !irp, k, dt ...", .order = 3, .set_up = set_up};
+
+}  // namespace unhang::app

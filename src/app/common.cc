@@ -1,0 +1,65 @@
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+
+#include "app/command.h"
+#include "base/format.h"
+#include "report/json.h"
+#include "report/text.h"
+
+namespace unhang::app {
+
+void complain(const std::string& sentence) { fmt::print(stderr, "unhang: {}\n", sentence); }
+
+void add_common_options(CLI::App& app, CommonOptions& options) {
+  app.add_option("DUMP", options.dump, "the dump: ELF core, Windows crash dump, raw memory ...")->required();
+  app.add_option("--symbols", options.target.symbol_paths, "symbol files (PDB, ISF JSON) or directories of them; may be given several times")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_flag("--force-symbols", options.target.force_symbols, "use a symbol file although its GUID is another kernel's");
+  app.add_flag("--no-cache", options.no_cache, "neither read nor write the cache of imported symbols");
+  app.add_option("--json", options.json, "write JSON to FILE, or to standard output with '-' (the default)")->type_name("[FILE]");
+}
+
+std::unique_ptr<Session> open_session(const CommonOptions& options, int& status) {
+  nt::TargetOptions target = options.target;
+  target.cache = options.no_cache ? "" : symbols::Store::default_cache();
+  for (const std::string& path : target.symbol_paths)
+    if (access(path.c_str(), R_OK) != 0) {
+      complain(fmt::format("{}: no such symbol file or directory, or not readable", path));
+      status = kUserError;
+      return nullptr;
+    }
+  auto opened = nt::Target::open(options.dump, target);
+  if (!opened) {
+    complain(fmt::format("{}: {}", options.dump, text(opened.error())));
+    status = kUserError;
+    return nullptr;
+  }
+  return std::make_unique<Session>(std::move(*opened));
+}
+
+int output(const Node& node, const CommonOptions& options) {
+  if (!options.json.empty()) {
+    const std::string json = report::to_json(node);
+    if (options.json == "-") {
+      std::fwrite(json.data(), 1, json.size(), stdout);
+      return std::fflush(stdout) == 0 ? kDone : kMachineError;
+    }
+    std::ofstream file(options.json, std::ios::binary);
+    file << json;
+    if (!file.flush()) {
+      complain(fmt::format("{}: cannot write", options.json));
+      return kMachineError;
+    }
+    return kDone;
+  }
+  report::Text text(isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr);
+  text.print(node);
+  std::fwrite(text.str().data(), 1, text.str().size(), stdout);
+  return std::fflush(stdout) == 0 ? kDone : kMachineError;
+}
+
+}  // namespace unhang::app

@@ -1,0 +1,69 @@
+// !handle [handle [flags [process]]]: handles of a process.
+#include "app/command.h"
+#include "app/expression.h"
+#include "app/views/view.h"
+#include "base/format.h"
+
+namespace unhang::app {
+
+namespace {
+
+Result<Node> run(Session& session, const std::vector<std::string>& args) {
+  const u64 wanted = args.empty() ? 0 : TRY(evaluate(session, args[0])).value();
+  VirtAddr process = session.current_process();
+  if (args.size() > 2) {
+    process = TRY(evaluate(session, args[2]));
+    if (!is_kernel(process)) {
+      const u64 pid = process.value();
+      process = {};
+      for (const VirtAddr va : nt::list_processes(session.target()).processes)
+        if (const auto p = nt::read_process(session.target(), va); p && p->pid == pid) process = va;
+      if (process.is_null()) return fail(Error{.why = Why::unsupported, .detail = "no process with that PID"});
+    }
+  }
+  const nt::Process p = TRY(nt::read_process(session.target(), process));
+  const nt::HandleWalk walk = session.objects().handles(p.object_table);
+  Node n = Node::shaped("table");
+  n["title"] = fmt::format("PROCESS {:016x}  Cid: {:04x}  Image: {}  Handle table at {:016x} with {} entries in use", p.address.value(), p.pid, p.name,
+                           p.object_table.value(), walk.handles.size());
+  n["process"] = process;
+  const auto column = [&](const char* member, const char* title) {
+    Node c = Node::map();
+    c["member"] = member;
+    c["title"] = title;
+    n["columns"].add(std::move(c));
+  };
+  column("handle", "Handle");
+  column("object", "Object");
+  column("access", "GrantedAccess");
+  column("type", "Type");
+  column("name", "Name");
+  n["rows"] = Node::list();
+  for (const nt::Handle& h : walk.handles) {
+    if (wanted != 0 && h.value != wanted) continue;
+    Node row = Node::map();
+    row["handle"] = fmt::format("{:04x}", h.value);
+    row["object"] = h.object;
+    row["access"] = fmt::format("{:08x}", h.access);
+    const auto info = session.objects().info(h.object);
+    row["type"] = info ? info->type : std::string();
+    std::string name = info ? info->name : "";
+    if (nt::is_file_object(session.target(), h.object)) {
+      if (const auto f = nt::read_file_object(session.target(), session.objects(), h.object)) name = f->full_path();
+    } else if (!name.empty()) {
+      name = session.objects().path(h.object);
+    }
+    row["name"] = name;
+    n["rows"].add(std::move(row));
+  }
+  n["gaps"] = gaps_node(walk.gaps);
+  if (!walk.gaps.empty()) n["note"] = fmt::format("*** {}: {}", walk.gaps.front().what, walk.gaps.front().why);
+  return n;
+}
+
+}  // namespace
+
+extern const DebuggerCommand handle_debugger_command;
+const DebuggerCommand handle_debugger_command{.names = {"!handle"}, .usage = "!handle [HANDLE [FLAGS [PROCESS]]]", .help = "handles of a process (0 for all)", .run = run};
+
+}  // namespace unhang::app

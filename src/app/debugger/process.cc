@@ -1,0 +1,50 @@
+// !process 0 0, !process 0 7, !process address [flags] [image].
+#include <algorithm>
+
+#include "app/command.h"
+#include "app/expression.h"
+#include "app/views/view.h"
+
+namespace unhang::app {
+
+namespace {
+
+bool same_name(std::string_view a, std::string_view b) {
+  auto low = [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : +c; };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return low(x) == low(y); });
+}
+
+Result<Node> run(Session& session, const std::vector<std::string>& args) {
+  const VirtAddr which = args.empty() ? session.current_process() : TRY(evaluate(session, args[0]));
+  const u64 flags = args.size() > 1 ? TRY(evaluate(session, args[1])).value() : args.empty() || which.is_null() ? 3 : 3;
+  const std::string image = args.size() > 2 ? args[2] : "";
+  const ProcessParts parts{.details = (flags & 1) != 0,
+                           .threads = (flags & 6) != 0,
+                           .thread = {.waits = (flags & 2) != 0, .stack = (flags & 6) == 6}};
+  // A small number is a PID, as the debugger takes it too.
+  const bool by_pid = which.value() != 0 && !is_kernel(which);
+  if (is_kernel(which)) return process_node(session, TRY(nt::read_process(session.target(), which)), parts);
+  Node all = Node::list();
+  for (const VirtAddr va : nt::list_processes(session.target()).processes) {
+    const auto p = nt::read_process(session.target(), va);
+    if (!p) {
+      Node bad = Node::shaped("process");
+      bad["address"] = va;
+      bad["error"] = text(p.error());
+      all.add(std::move(bad));
+      continue;
+    }
+    if (by_pid && p->pid != which.value()) continue;
+    if (!image.empty() && !same_name(p->name, image)) continue;
+    all.add(process_node(session, *p, parts));
+  }
+  if (all.empty()) return fail(Error{.why = Why::unsupported, .detail = "no such process in the dump"});
+  return all;
+}
+
+}  // namespace
+
+extern const DebuggerCommand process_debugger_command;
+const DebuggerCommand process_debugger_command{.names = {"!process"}, .usage = "!process [0|ADDRESS|PID [FLAGS [IMAGE]]]", .help = "processes: 0 0 lists, 0 7 with threads and stacks", .run = run};
+
+}  // namespace unhang::app

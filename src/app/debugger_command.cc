@@ -1,0 +1,47 @@
+#include "app/command.h"
+#include "debugger.plugs.h"
+
+namespace unhang::app {
+
+namespace {
+
+// Words of a line; quotes keep spaces together.
+std::vector<std::string> words_of(const std::string& line) {
+  std::vector<std::string> words;
+  std::string word;
+  bool quoted = false, any = false;
+  for (const char c : line) {
+    if (c == '"') {
+      quoted = !quoted;
+      any = true;
+    } else if (c == ' ' && !quoted) {
+      if (any || !word.empty()) words.push_back(word);
+      word.clear();
+      any = false;
+    } else {
+      word += c;
+    }
+  }
+  if (any || !word.empty()) words.push_back(word);
+  return words;
+}
+
+}  // namespace
+
+const DebuggerCommand* find_debugger_command(std::string_view name) {
+  for (const DebuggerCommand* c : kDebuggerCommands)
+    for (const char* n : c->names)
+      if (name == n) return c;
+  return nullptr;
+}
+
+Result<Node> run_line(Session& session, const std::string& line) {
+  std::vector<std::string> words = words_of(line);
+  if (words.empty()) return Node::map();
+  const DebuggerCommand* command = find_debugger_command(words.front());
+  if (command == nullptr) return fail(Error{.why = Why::unsupported, .detail = "no such command; `unhang run --help` lists them"});
+  words.erase(words.begin());
+  return command->run(session, words);
+}
+
+}  // namespace unhang::app

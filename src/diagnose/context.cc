@@ -1,0 +1,157 @@
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "base/format.h"
+#include "diagnose/rule.h"
+#include "nt/objects/eresource.h"
+
+namespace unhang::diagnose {
+
+bool is_logon_critical(const std::string& process) {
+  static constexpr std::string_view kNames[] = {"winlogon.exe", "logonui.exe", "lsass.exe", "csrss.exe", "services.exe", "smss.exe", "wininit.exe",
+                                                "explorer.exe", "userinit.exe", "dwm.exe", "consent.exe", "rdpclip.exe", "lsaiso.exe", "sihost.exe"};
+  std::string low = process;
+  std::transform(low.begin(), low.end(), low.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  return std::find(std::begin(kNames), std::end(kNames), low) != std::end(kNames);
+}
+
+std::string duration(u64 ms) {
+  if (ms < 1000) return fmt::format("{} ms", ms);
+  if (ms < 60'000) return fmt::format("{}.{} s", ms / 1000, ms % 1000 / 100);
+  if (ms < 3'600'000) return fmt::format("{} min {} s", ms / 60'000, ms % 60'000 / 1000);
+  return fmt::format("{} h {} min", ms / 3'600'000, ms % 3'600'000 / 60'000);
+}
+
+std::string processes_of(const World& world, const std::vector<VirtAddr>& threads, size_t most) {
+  std::map<std::string, size_t> counts;
+  std::vector<std::string> order;
+  for (const VirtAddr va : threads) {
+    const ThreadNode* t = world.thread(va);
+    const ProcessNode* p = t == nullptr ? nullptr : world.process_of(*t);
+    const std::string name = p == nullptr ? "?" : p->process.name;
+    if (counts[name]++ == 0) order.push_back(name);
+  }
+  // Logon and the desktop first, then the most frequent.
+  std::stable_sort(order.begin(), order.end(), [&](const std::string& a, const std::string& b) {
+    const bool ca = is_logon_critical(a), cb = is_logon_critical(b);
+    return ca != cb ? ca : counts[a] > counts[b];
+  });
+  std::string s;
+  for (size_t i = 0; i < order.size() && i < most; i++) {
+    s += (s.empty() ? "" : ", ") + order[i];
+    if (counts[order[i]] > 1) s += fmt::format(" ({})", counts[order[i]]);
+  }
+  if (order.size() > most) s += fmt::format(" and {} more", order.size() - most);
+  return s;
+}
+
+double Context::weight(const std::vector<VirtAddr>& threads) const {
+  double sum = 0;
+  for (const VirtAddr va : threads) {
+    const ThreadNode* t = world.thread(va);
+    if (t == nullptr) continue;
+    const double seconds = static_cast<double>(std::min<u64>(t->thread.waited_ms.value_or(0), 300'000)) / 1000;
+    const ProcessNode* p = world.process_of(*t);
+    sum += (1 + seconds / 10) * (p != nullptr && is_logon_critical(p->process.name) ? 3 : 1);
+  }
+  return sum;
+}
+
+std::vector<ChainLink> Context::chain_to(VirtAddr head) const {
+  std::vector<ChainLink> links;
+  std::set<VirtAddr> seen;
+  VirtAddr at = head;
+  while (seen.insert(at).second) {
+    // The object of this thread that most threads wait for, counted through.
+    const std::vector<waits::Held> held = graph.held_by(at);
+    const waits::Held* best = nullptr;
+    size_t most = 0;
+    for (const waits::Held& h : held) {
+      std::set<VirtAddr> all;
+      for (const waits::Edge* e : h.edges) {
+        all.insert(e->from);
+        for (const VirtAddr b : graph.behind(e->from).threads) all.insert(b);
+      }
+      if (all.size() > most) {
+        most = all.size();
+        best = &h;
+      }
+    }
+    if (best == nullptr) break;
+    ChainLink link{.object = best->object, .kind = best->kind, .owner = at};
+    for (const waits::Edge* e : best->edges) {
+      link.waiters.push_back(e->from);
+      link.confidence = weaker(link.confidence, e->confidence);
+      if (const ThreadNode* t = world.thread(e->from)) link.longest_ms = std::max(link.longest_ms, t->thread.waited_ms.value_or(0));
+    }
+    std::stable_sort(link.waiters.begin(), link.waiters.end(), [&](VirtAddr a, VirtAddr b) {
+      const ThreadNode *ta = world.thread(a), *tb = world.thread(b);
+      return (ta == nullptr ? 0 : ta->thread.waited_ms.value_or(0)) > (tb == nullptr ? 0 : tb->thread.waited_ms.value_or(0));
+    });
+    if (const Lock* lock = world.lock(best->object)) {
+      link.name = !lock->protects.empty() ? lock->protects.front() : lock->name;
+      link.mode = lock->mode;
+    }
+    // On: the waiter behind whom most threads wait.
+    VirtAddr next{};
+    size_t longest = 0;
+    for (const VirtAddr w : link.waiters)
+      if (const size_t n = graph.behind(w).threads.size(); n > longest && !seen.contains(w)) {
+        longest = n;
+        next = w;
+      }
+    links.push_back(std::move(link));
+    if (next.is_null()) break;
+    at = next;
+  }
+  std::reverse(links.begin(), links.end());
+  return links;
+}
+
+Culprit Context::culprit(VirtAddr va) const {
+  Culprit c{.thread = va};
+  const ThreadNode* t = world.thread(va);
+  if (t == nullptr) return c;
+  c.pid = t->thread.pid;
+  c.tid = t->thread.tid;
+  c.cpu = t->cpu;
+  if (const ProcessNode* p = world.process_of(*t)) c.process = p->process.name;
+  return c;
+}
+
+std::vector<nt::ReadRecord> Context::reads(const std::function<void()>& reading) const {
+  std::vector<nt::ReadRecord> records;
+  if (!options.why) return records;
+  world.target().record_reads(&records);
+  reading();
+  world.target().record_reads(nullptr);
+  return records;
+}
+
+Evidence Context::about_thread(VirtAddr thread, std::string text, Confidence confidence) const {
+  return {std::move(text), confidence, reads([&] { (void)nt::read_thread(world.target(), thread); }), fmt::format("!thread {}", thread)};
+}
+
+Evidence Context::about_lock(const Lock& lock, std::string text, Confidence confidence) const {
+  const bool resource = std::string_view(lock.kind) == "ERESOURCE";
+  return {std::move(text), confidence, reads([&] {
+            if (resource)
+              (void)nt::read_resource(world.target(), lock.address);
+            else
+              (void)nt::read_dispatcher(world.target(), lock.address);
+          }),
+          resource ? fmt::format("!locks {}", lock.address) : fmt::format("dt nt!_{} {}", resource ? "ERESOURCE" : "KMUTANT", lock.address)};
+}
+
+Evidence Context::about_irp(VirtAddr irp, std::string text, Confidence confidence) const {
+  return {std::move(text), confidence, reads([&] { (void)nt::read_irp(world.target(), irp); }), fmt::format("!irp {}", irp)};
+}
+
+bool Context::touches_entry(VirtAddr head, const std::vector<VirtAddr>& behind) const {
+  for (const VirtAddr e : options.entry_threads)
+    if (e == head || std::find(behind.begin(), behind.end(), e) != behind.end()) return true;
+  return false;
+}
+
+}  // namespace unhang::diagnose

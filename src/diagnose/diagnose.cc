@@ -1,0 +1,84 @@
+#include "diagnose/diagnose.h"
+
+#include <algorithm>
+
+#include "base/format.h"
+#include "rules.plugs.h"
+
+namespace unhang::diagnose {
+
+namespace {
+
+// Lists that a statement about the whole machine rests on.
+bool whole_picture(const World& world, std::string& missing) {
+  for (const Gap& g : world.gaps)
+    if (g.what == "process list" || g.what == "resources" || g.what == "threads") {
+      missing = fmt::format("{}: {}", g.what, g.why);
+      return false;
+    }
+  if (world.processes.size() < 2) {
+    missing = "no process list";
+    return false;
+  }
+  return true;
+}
+
+Verdict without_findings(const World& world) {
+  Verdict v;
+  size_t waiting = 0, unexplained = 0;
+  u64 longest = 0;
+  for (const ThreadNode& t : world.threads) {
+    if (!t.waiting()) continue;
+    waiting++;
+    if (t.nature() == waits::WaitNature::lock || t.nature() == waits::WaitNature::io) {
+      unexplained++;
+      longest = std::max(longest, t.thread.waited_ms.value_or(0));
+    }
+  }
+  std::string missing;
+  if (!whole_picture(world, missing)) {
+    v.cls = "unknown";
+    v.confidence = Confidence::guess;
+    v.summary = fmt::format("Nothing in what could be read explains a hang, but not everything could be read ({}).", missing);
+    return v;
+  }
+  v.cls = "no-hang";
+  v.confidence = Confidence::derived;
+  v.summary = fmt::format("No hang found: of {} threads {} wait, {} of them for a lock or for I/O{}, and nothing is stuck behind another thread, "
+                          "a device or a spinning processor.",
+                          world.threads.size(), waiting, unexplained, unexplained == 0 ? "" : fmt::format(" (at most {})", duration(longest)));
+  return v;
+}
+
+}  // namespace
+
+Diagnosis diagnose(World& world, const Options& options) {
+  Diagnosis d;
+  const Graph graph(world);
+  Context context(world, graph, options);
+  for (const Rule* rule : kRules) rule->find(context, d.findings);
+  std::stable_sort(d.findings.begin(), d.findings.end(), [](const Finding& a, const Finding& b) {
+    if (a.on_symptom != b.on_symptom) return a.on_symptom;
+    return a.score > b.score;
+  });
+  d.cycles = graph.cycles();
+  for (const ThreadNode& t : world.threads) {
+    const waits::Behind b = graph.behind(t.thread.address);
+    if (!b.threads.empty()) d.ranking.push_back({t.thread.address, b.threads.size(), b.longest_ms, context.weight(b.threads)});
+  }
+  std::stable_sort(d.ranking.begin(), d.ranking.end(), [](const Rank& a, const Rank& b) { return a.score > b.score; });
+  if (d.findings.empty()) {
+    d.verdict = without_findings(world);
+    return d;
+  }
+  const Finding& first = d.findings.front();
+  d.verdict.cls = first.verdict;
+  d.verdict.finding = 0;
+  d.verdict.confidence = first.confidence;
+  d.verdict.summary = first.title;
+  if (!options.entry_threads.empty() && !first.on_symptom)
+    d.verdict.summary += " (nothing was found that the threads you named wait for)";
+  return d;
+}
+
+}  // namespace unhang::diagnose

@@ -1,0 +1,96 @@
+#include "waits/graph.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+namespace unhang::waits {
+
+Graph::Graph(const World& world) : world_(world) {
+  for (const Edge& e : world.edges) {
+    if (e.to.is_null()) continue;
+    out_[e.from].push_back(&e);
+    in_[e.to].push_back(&e);
+  }
+  for (const auto& [to, edges] : in_)
+    if (!out_.contains(to)) heads_.push_back(to);
+  std::sort(heads_.begin(), heads_.end());
+  find_cycles();
+}
+
+std::vector<const Edge*> Graph::out(VirtAddr thread) const {
+  const auto it = out_.find(thread);
+  return it == out_.end() ? std::vector<const Edge*>() : it->second;
+}
+
+std::vector<Held> Graph::held_by(VirtAddr thread) const {
+  std::vector<Held> held;
+  const auto it = in_.find(thread);
+  if (it == in_.end()) return held;
+  for (const Edge* e : it->second) {
+    auto h = std::find_if(held.begin(), held.end(), [&](const Held& x) { return x.object == e->object; });
+    if (h == held.end()) h = held.insert(held.end(), {e->object, e->kind, {}});
+    h->edges.push_back(e);
+  }
+  return held;
+}
+
+Behind Graph::behind(VirtAddr thread) const {
+  Behind b;
+  std::unordered_set<VirtAddr> seen{thread};
+  std::vector<VirtAddr> todo{thread};
+  while (!todo.empty()) {
+    const VirtAddr at = todo.back();
+    todo.pop_back();
+    const auto it = in_.find(at);
+    if (it == in_.end()) continue;
+    for (const Edge* e : it->second) {
+      b.weakest = weaker(b.weakest, e->confidence);
+      if (!seen.insert(e->from).second) continue;
+      b.threads.push_back(e->from);
+      if (const ThreadNode* t = world_.thread(e->from)) b.longest_ms = std::max(b.longest_ms, t->thread.waited_ms.value_or(0));
+      todo.push_back(e->from);
+    }
+  }
+  return b;
+}
+
+// One cycle for each strongly connected part of the graph, by an iterative depth-first search: a thread that is
+// met again while it is on the path closes a cycle.
+void Graph::find_cycles() {
+  enum class Mark : u8 { fresh, on_path, done };
+  std::unordered_map<VirtAddr, Mark> marks;
+  std::vector<VirtAddr> starts;
+  for (const auto& [from, edges] : out_) starts.push_back(from);
+  std::sort(starts.begin(), starts.end());
+  struct Level {
+    VirtAddr thread;
+    size_t next = 0;
+  };
+  for (const VirtAddr start : starts) {
+    if (marks[start] != Mark::fresh) continue;
+    std::vector<Level> path{{start}};
+    marks[start] = Mark::on_path;
+    while (!path.empty()) {
+      Level& level = path.back();
+      const auto it = out_.find(level.thread);
+      if (it == out_.end() || level.next >= it->second.size()) {
+        marks[level.thread] = Mark::done;
+        path.pop_back();
+        continue;
+      }
+      const VirtAddr to = it->second[level.next++]->to;
+      Mark& mark = marks[to];
+      if (mark == Mark::on_path) {
+        std::vector<VirtAddr> cycle;
+        auto first = std::find_if(path.begin(), path.end(), [&](const Level& l) { return l.thread == to; });
+        for (; first != path.end(); ++first) cycle.push_back(first->thread);
+        cycles_.push_back(std::move(cycle));
+      } else if (mark == Mark::fresh) {
+        mark = Mark::on_path;
+        path.push_back({to});
+      }
+    }
+  }
+}
+
+}  // namespace unhang::waits

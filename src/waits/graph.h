@@ -1,0 +1,48 @@
+// The wait graph between threads: cycles, who waits behind whom, heads of chains.
+#pragma once
+
+#include <unordered_map>
+#include <vector>
+
+#include "waits/world.h"
+
+namespace unhang::waits {
+
+// Edges from waiters on one object to one owner.
+struct Held {
+  VirtAddr object{};
+  const char* kind = "";
+  std::vector<const Edge*> edges;
+};
+
+// The threads that wait, directly or through others, for one thread.
+struct Behind {
+  std::vector<VirtAddr> threads;
+  u64 longest_ms = 0;
+  Confidence weakest = Confidence::exact;  // of the edges on the way
+};
+
+class Graph {
+ public:
+  explicit Graph(const World& world);
+
+  // Edges out of a thread that lead to another thread.
+  std::vector<const Edge*> out(VirtAddr thread) const;
+  // What a thread holds that others wait for.
+  std::vector<Held> held_by(VirtAddr thread) const;
+  Behind behind(VirtAddr thread) const;
+  // Threads that others wait for and that wait for no other thread themselves.
+  const std::vector<VirtAddr>& heads() const { return heads_; }
+  // Cycles: each a list of threads, every one waiting for the next, the last for the first.
+  const std::vector<std::vector<VirtAddr>>& cycles() const { return cycles_; }
+
+ private:
+  void find_cycles();
+
+  const World& world_;
+  std::unordered_map<VirtAddr, std::vector<const Edge*>> out_, in_;
+  std::vector<VirtAddr> heads_;
+  std::vector<std::vector<VirtAddr>> cycles_;
+};
+
+}  // namespace unhang::waits

@@ -1,0 +1,272 @@
+#include "waits/world.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/format.h"
+#include "waits/kind.h"
+
+namespace unhang::waits {
+
+namespace {
+constexpr size_t kMostFilesOfResource = 16;
+}
+
+std::string_view name(WaitNature nature) {
+  switch (nature) {
+    case WaitNature::none: return "none";
+    case WaitNature::lock: return "lock";
+    case WaitNature::io: return "io";
+    case WaitNature::event: return "event";
+    case WaitNature::idle: return "idle";
+    case WaitNature::suspended: return "suspended";
+  }
+  return "none";
+}
+
+WaitNature ThreadNode::nature() const {
+  // A thread that waits for several things at once waits for the most telling of them.
+  static constexpr WaitNature kOrder[] = {WaitNature::suspended, WaitNature::lock, WaitNature::io, WaitNature::idle, WaitNature::event};
+  for (const WaitNature n : kOrder)
+    for (const Wait& w : waits)
+      if (w.nature == n) return n;
+  return waiting() ? WaitNature::event : WaitNature::none;
+}
+
+World::World(const nt::Target& target) : target_(target), objects_(target), clock_(nt::read_clock(target)), stacks_(target) {
+  read_processes();
+  read_threads();
+  read_stacks();
+  read_irps();
+  read_handles();
+  read_files();
+  tie_resources();
+  find_waits(*this);
+}
+
+void World::read_processes() {
+  nt::ProcessList list = nt::list_processes(target_);
+  for (Gap& g : list.gaps) gaps.push_back(std::move(g));
+  for (const VirtAddr va : list.processes) {
+    auto p = nt::read_process(target_, va);
+    if (!p) {
+      gaps.push_back({"process", hex(va), text(p.error())});
+      continue;
+    }
+    for (const Gap& g : p->gaps) gaps.push_back({fmt::format("{} of process {} ({})", g.what, p->name, p->pid), g.where, g.why});
+    processes.push_back({.process = std::move(*p)});
+    processes.back().idle_process = processes.back().process.pid == 0;
+  }
+}
+
+void World::read_threads() {
+  auto add = [&](VirtAddr va, size_t process) {
+    if (thread_index_.contains(va)) return;
+    auto t = nt::read_thread(target_, va);
+    if (!t) {
+      gaps.push_back({"thread", hex(va), text(t.error())});
+      return;
+    }
+    for (const Gap& g : t->gaps) gaps.push_back({fmt::format("{} of thread {}.{}", g.what, t->pid, t->tid), g.where, g.why});
+    if (!t->irp_walk.complete()) gaps.push_back({fmt::format("IRP list of thread {}.{}", t->pid, t->tid), hex(va), t->irp_walk.how()});
+    if (t->state == nt::ThreadState::waiting && clock_.tick_count) {
+      t->ticks = *clock_.tick_count - t->wait_time;
+      t->waited_ms = clock_.ms(*t->ticks);
+    } else if (clock_.tick_count) {
+      t->ticks = *clock_.tick_count - t->wait_time;
+    }
+    thread_index_[va] = threads.size();
+    if (process < processes.size()) processes[process].threads.push_back(threads.size());
+    threads.push_back({.thread = std::move(*t), .process = process});
+  };
+  for (size_t i = 0; i < processes.size(); i++)
+    for (const VirtAddr va : processes[i].process.threads) add(va, i);
+  for (const nt::Cpu& cpu : target_.cpus()) {
+    // A current thread that no list led to: its process's list is broken.
+    if (is_kernel(cpu.current_thread) && !thread_index_.contains(cpu.current_thread)) {
+      const VirtAddr process = nt::Object(target_, cpu.current_thread).value_or(nt::KTHREAD::Process, {});
+      size_t index = SIZE_MAX;
+      for (size_t i = 0; i < processes.size(); i++)
+        if (processes[i].process.address == process) index = i;
+      add(cpu.current_thread, index);
+    }
+    ThreadNode* t = thread(cpu.current_thread);
+    if (t == nullptr) continue;
+    t->cpu = cpu.number;
+    const ProcessNode* p = process_of(*t);
+    t->idle_thread = cpu.current_thread == cpu.idle_thread || (p != nullptr && p->idle_process);
+  }
+  for (ThreadNode& t : threads)
+    if (const ProcessNode* p = process_of(t); p != nullptr && p->idle_process) t.idle_thread = true;
+}
+
+void World::read_stacks() {
+  for (ThreadNode& t : threads) t.stack = stacks_.make(t.thread);
+}
+
+void World::read_irps() {
+  std::map<VirtAddr, std::pair<std::string, std::pair<std::string, u32>>> devices;  // driver, name, type
+  for (ThreadNode& t : threads)
+    for (const VirtAddr va : nt::irps_of_links(target_, t.thread.irps)) {
+      auto irp = nt::read_irp(target_, va);
+      if (!irp) {
+        gaps.push_back({fmt::format("IRP of thread {}.{}", t.thread.pid, t.thread.tid), hex(va), text(irp.error())});
+        continue;
+      }
+      IrpNode node{.irp = std::move(*irp)};
+      // One that is not sent yet, or completed, has no current location: its top one says what it is about.
+      const nt::IrpStackLocation* at = node.irp.current();
+      if (at == nullptr && !node.irp.locations.empty()) at = &node.irp.locations.back();
+      if (at != nullptr) {
+        node.major = nt::major_name(at->major);
+        node.minor = nt::minor_name(at->major, at->minor);
+        node.driver_device = at->device;
+        node.file_object = at->file;
+        if (is_kernel(at->device)) {
+          auto it = devices.find(at->device);
+          if (it == devices.end()) {
+            const auto d = nt::read_device(target_, objects_, at->device);
+            it = devices.emplace(at->device, d ? std::pair(d->driver_name, std::pair(d->name, d->type))
+                                               : std::pair(nt::driver_name_of_device(target_, at->device), std::pair(std::string(), 0u))).first;
+          }
+          node.driver = it->second.first;
+          node.device_name = it->second.second.first;
+          node.device_type = it->second.second.second;
+        }
+      }
+      if (!is_kernel(node.file_object)) node.file_object = node.irp.original_file;
+      t.irps.push_back(irps.size());
+      irps.push_back(std::move(node));
+    }
+}
+
+void World::read_handles() {
+  for (ProcessNode& p : processes) {
+    if (!is_kernel(p.process.object_table)) continue;
+    nt::HandleWalk walk = objects_.handles(p.process.object_table);
+    for (const Gap& g : walk.gaps) gaps.push_back({fmt::format("{} of process {} ({})", g.what, p.process.name, p.process.pid), g.where, g.why});
+    p.handles = std::move(walk.handles);
+  }
+}
+
+void World::add_file(VirtAddr va) {
+  if (!is_kernel(va) || files.contains(va)) return;
+  auto f = nt::read_file_object(target_, objects_, va);
+  if (!f) return;
+  const VirtAddr related = f->related;
+  files.emplace(va, FileInfo{.file = std::move(*f)});
+  if (is_kernel(related)) add_file(related);
+}
+
+// Every file object that handles and IRPs lead to.
+void World::read_files() {
+  for (size_t i = 0; i < processes.size(); i++)
+    for (const nt::Handle& h : processes[i].handles) {
+      // The two bytes of the type come before the object manager's opinion: they work without symbols too.
+      if (!files.contains(h.object) && !nt::is_file_object(target_, h.object)) continue;
+      const auto info = objects_.info(h.object);
+      if (!info || (!info->type.empty() && info->type != "File")) continue;
+      add_file(h.object);
+      auto it = files.find(h.object);
+      if (it == files.end()) continue;
+      it->second.handles++;
+      if (it->second.processes.empty() || it->second.processes.back() != i) it->second.processes.push_back(i);
+    }
+  for (IrpNode& irp : irps) {
+    add_file(irp.irp.original_file);
+    for (const nt::IrpStackLocation& l : irp.irp.locations) add_file(l.file);
+    add_file(irp.file_object);
+    const auto it = files.find(irp.file_object);
+    if (it == files.end()) continue;
+    irp.file = it->second.file.full_path();
+    if (const nt::IrpStackLocation* at = irp.irp.current(); at != nullptr && at->major == nt::kMjCreate) it->second.opening = true;
+  }
+}
+
+void World::tie_resources() {
+  for (const auto& [va, info] : files) {
+    const auto h = nt::read_fcb_header(target_, info.file.fs_context);
+    if (!h) continue;
+    for (const VirtAddr resource : {h->resource, h->paging_io_resource})
+      if (is_kernel(resource)) resource_files_[resource].push_back(va);
+  }
+}
+
+std::vector<std::string> World::files_of_resource(VirtAddr resource) const {
+  std::vector<std::string> paths;
+  const auto it = resource_files_.find(resource);
+  if (it == resource_files_.end()) return paths;
+  // Files that are only being opened say what the resource guards as a last resort: their directory.
+  std::set<std::string> open, parents;
+  for (const VirtAddr va : it->second) {
+    const FileInfo& info = files.at(va);
+    const std::string path = info.file.full_path();
+    if (path.empty()) continue;
+    if (!info.opening)
+      open.insert(path);
+    else if (const auto end = path.find_last_of('\\'); end != path.npos && end != 0)
+      parents.insert(path.substr(0, end));
+  }
+  const std::set<std::string>& seen = open.empty() ? parents : open;
+  paths.assign(seen.begin(), seen.end());
+  std::stable_sort(paths.begin(), paths.end(), [](const std::string& a, const std::string& b) { return a.size() < b.size(); });
+  if (paths.size() > kMostFilesOfResource) paths.resize(kMostFilesOfResource);
+  return paths;
+}
+
+std::vector<VirtAddr> World::file_resources() const {
+  std::vector<VirtAddr> out;
+  for (const auto& [resource, list] : resource_files_) out.push_back(resource);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+const ThreadNode* World::thread(VirtAddr va) const {
+  const auto it = thread_index_.find(va);
+  return it == thread_index_.end() ? nullptr : &threads[it->second];
+}
+
+ThreadNode* World::thread(VirtAddr va) { return const_cast<ThreadNode*>(std::as_const(*this).thread(va)); }
+
+const ProcessNode* World::process_of(const ThreadNode& t) const { return t.process < processes.size() ? &processes[t.process] : nullptr; }
+
+const Lock* World::lock(VirtAddr va) const {
+  const auto it = lock_index_.find(va);
+  return it == lock_index_.end() ? nullptr : &locks[it->second];
+}
+
+std::string World::who(VirtAddr va) const {
+  const ThreadNode* t = thread(va);
+  if (t == nullptr) return fmt::format("thread {}", va);
+  const ProcessNode* p = process_of(*t);
+  return fmt::format("{} {}.{}", p == nullptr ? "?" : p->process.name, t->thread.pid, t->thread.tid);
+}
+
+void World::add_wait(ThreadNode& t, Wait wait) {
+  for (Wait& w : t.waits)
+    if (w.object == wait.object) {
+      if (w.nature == WaitNature::event || wait.nature == WaitNature::lock) w = std::move(wait);
+      return;
+    }
+  t.waits.push_back(std::move(wait));
+}
+
+void World::add_edge(Edge edge) {
+  const auto [it, added] = edge_index_.try_emplace({edge.from.value(), edge.to.value(), edge.object.value()}, edges.size());
+  if (added) {
+    edges.push_back(std::move(edge));
+    return;
+  }
+  // Two ways to the same statement: the surer one stays.
+  Edge& known = edges[it->second];
+  if (edge.confidence < known.confidence) known = std::move(edge);
+}
+
+Lock& World::add_lock(Lock lock) {
+  const auto [it, added] = lock_index_.try_emplace(lock.address, locks.size());
+  if (added) locks.push_back(std::move(lock));
+  return locks[it->second];
+}
+
+}  // namespace unhang::waits

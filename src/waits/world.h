@@ -1,0 +1,178 @@
+// World: everything that the wait analysis looks at, read once from a target - processes, threads with their
+// stacks, IRPs, files - and what the wait kinds find in it: locks, waits and edges.
+#pragma once
+
+#include <array>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/confidence.h"
+#include "nt/objects/dispatcher.h"
+#include "nt/objects/file_object.h"
+#include "nt/objects/irp.h"
+#include "nt/objects/object_header.h"
+#include "nt/objects/process.h"
+#include "nt/objects/thread.h"
+#include "nt/target.h"
+#include "stack/thread_stack.h"
+
+namespace unhang::waits {
+
+struct ProcessNode {
+  nt::Process process;
+  std::vector<size_t> threads;      // indexes into World::threads
+  std::vector<nt::Handle> handles;
+  bool idle_process = false;
+};
+
+// Where a wait leads.
+enum class WaitNature : u8 {
+  none,     // not waiting
+  lock,     // something that a thread holds
+  io,       // an I/O request that is under way
+  event,    // somebody must signal it, nobody can say who
+  idle,     // work to come: a queue, a timer, a message
+  suspended,
+};
+std::string_view name(WaitNature nature);
+
+// One thing that a thread waits for, as a wait kind understood it.
+struct Wait {
+  VirtAddr object{};
+  std::string kind;  // "ERESOURCE", "Mutant", "SynchronizationEvent", "IRP" ...
+  WaitNature nature = WaitNature::event;
+  std::string detail;  // "exclusive access", "worker queue"
+  Confidence confidence = Confidence::exact;
+};
+
+struct ThreadNode {
+  nt::Thread thread;
+  size_t process = SIZE_MAX;
+  std::optional<u32> cpu;         // current on this processor
+  bool idle_thread = false;       // a processor's idle thread
+  stack::ThreadStack stack;
+  std::vector<size_t> irps;       // indexes into World::irps
+  std::vector<Wait> waits;        // filled by the wait kinds
+  // The nature of the whole wait: the strongest of its parts.
+  WaitNature nature() const;
+  bool waiting() const { return thread.state == nt::ThreadState::waiting; }
+  bool on_cpu() const { return cpu.has_value(); }
+};
+
+struct IrpNode {
+  nt::Irp irp;
+  VirtAddr driver_device{};  // device of the current stack location
+  std::string driver;        // "\FileSystem\Ntfs"
+  std::string device_name;
+  u32 device_type = 0;
+  std::string file;          // full path of the file it is about
+  VirtAddr file_object{};
+  std::string major, minor;
+};
+
+struct LockOwner {
+  VirtAddr thread{};
+  u32 count = 0;
+  bool alive = true;  // a thread that has not ended
+  Confidence confidence = Confidence::exact;
+};
+
+struct LockWaiter {
+  VirtAddr thread{};
+  const char* access = "";  // "exclusive", "shared"
+  std::optional<u64> waited_ms;
+};
+
+struct Lock {
+  VirtAddr address{};
+  const char* kind = "";
+  std::string name;                   // symbol, or the object's name
+  std::vector<std::string> protects;  // files and directories that it guards
+  const char* mode = "free";          // "exclusive", "shared", "free"
+  u32 contention = 0;
+  std::vector<LockOwner> owners;
+  std::vector<LockWaiter> waiters;
+  std::vector<Gap> gaps;
+  Confidence confidence = Confidence::exact;
+};
+
+// from waits for something that `to` must give back. to is null when nobody in the dump can be named.
+struct Edge {
+  VirtAddr from{};
+  VirtAddr to{};
+  const char* kind = "";  // of the thing between them
+  VirtAddr object{};      // its address
+  Confidence confidence = Confidence::exact;
+  std::string note;       // why it is not exact, or what was contradictory
+};
+
+struct FileInfo {
+  nt::FileObject file;
+  std::vector<size_t> processes;  // that have it open by handle, as indexes
+  u32 handles = 0;
+  // A create request for it is under way: what its FsContext names, if anything, is its directory's.
+  bool opening = false;
+};
+
+class World {
+ public:
+  // Reads everything and runs the wait kinds.
+  explicit World(const nt::Target& target);
+
+  const nt::Target& target() const { return target_; }
+  const nt::ObjectManager& objects() const { return objects_; }
+  const nt::Clock& clock() const { return clock_; }
+  stack::StackMaker& stacks() { return stacks_; }
+
+  std::vector<ProcessNode> processes;
+  std::vector<ThreadNode> threads;
+  std::vector<IrpNode> irps;
+  std::unordered_map<VirtAddr, FileInfo> files;
+  std::vector<Lock> locks;
+  std::vector<Edge> edges;
+  std::vector<Gap> gaps;
+
+  const ThreadNode* thread(VirtAddr va) const;
+  ThreadNode* thread(VirtAddr va);
+  const ProcessNode* process_of(const ThreadNode& thread) const;
+  const Lock* lock(VirtAddr va) const;
+  // "php-cgi.exe 3536.3428" for reports; the address when the thread is unknown.
+  std::string who(VirtAddr thread) const;
+
+  // A wait kind adds what it found. A wait that is already there with the same object is replaced when the new
+  // one knows more.
+  void add_wait(ThreadNode& thread, Wait wait);
+  void add_edge(Edge edge);
+  // The lock at that address: the given one, or the one that was added before.
+  Lock& add_lock(Lock lock);
+
+  // Files that a resource guards: paths, shortest first.
+  std::vector<std::string> files_of_resource(VirtAddr resource) const;
+  // Every resource that a file leads to.
+  std::vector<VirtAddr> file_resources() const;
+
+ private:
+  void read_processes();
+  void read_threads();
+  void read_stacks();
+  void read_irps();
+  void read_handles();
+  void read_files();
+  void add_file(VirtAddr file_object);
+  void tie_resources();
+
+  const nt::Target& target_;
+  nt::ObjectManager objects_;
+  nt::Clock clock_;
+  stack::StackMaker stacks_;
+  std::unordered_map<VirtAddr, size_t> thread_index_;
+  std::unordered_map<VirtAddr, size_t> lock_index_;
+  std::map<std::array<u64, 3>, size_t> edge_index_;  // from, to, object
+  std::unordered_map<VirtAddr, std::vector<VirtAddr>> resource_files_;  // resource -> file objects
+};
+
+}  // namespace unhang::waits
