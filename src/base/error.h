@@ -63,6 +63,8 @@ struct Gap {
   std::string what;   // "process list", "stack of thread 0x..."
   std::string where;  // an address or an offset, rendered; may be empty
   std::string why;    // text(Error)
+  // Nothing that a verdict rests on: a command line that is paged out, symbols that cannot be read.
+  bool minor = false;
 };
 
 }  // namespace unhang

@@ -9,18 +9,17 @@ namespace unhang::diagnose {
 
 namespace {
 
-// Lists that a statement about the whole machine rests on.
+// Whether everything that "no hang" would rest on was read. What is missing may be just what hangs.
 bool whole_picture(const World& world, std::string& missing) {
+  size_t count = 0;
   for (const Gap& g : world.gaps)
-    if (g.what == "process list" || g.what == "resources" || g.what == "threads") {
-      missing = fmt::format("{}: {}", g.what, g.why);
-      return false;
-    }
-  if (world.processes.size() < 2) {
+    if (!g.minor && count++ == 0) missing = fmt::format("{}: {}", g.what, g.why);
+  if (count > 1) missing += fmt::format("; and {} more", count - 1);
+  if (count == 0 && world.processes.size() < 2) {
     missing = "no process list";
-    return false;
+    count = 1;
   }
-  return true;
+  return count == 0;
 }
 
 Verdict without_findings(const World& world) {

@@ -54,7 +54,7 @@ void World::read_processes() {
       gaps.push_back({"process", hex(va), text(p.error())});
       continue;
     }
-    for (const Gap& g : p->gaps) gaps.push_back({fmt::format("{} of process {} ({})", g.what, p->name, p->pid), g.where, g.why});
+    for (const Gap& g : p->gaps) gaps.push_back({fmt::format("{} of process {} ({})", g.what, p->name, p->pid), g.where, g.why, g.minor});
     processes.push_back({.process = std::move(*p)});
     processes.back().idle_process = processes.back().process.pid == 0;
   }
@@ -68,7 +68,7 @@ void World::read_threads() {
       gaps.push_back({"thread", hex(va), text(t.error())});
       return;
     }
-    for (const Gap& g : t->gaps) gaps.push_back({fmt::format("{} of thread {}.{}", g.what, t->pid, t->tid), g.where, g.why});
+    for (const Gap& g : t->gaps) gaps.push_back({fmt::format("{} of thread {}.{}", g.what, t->pid, t->tid), g.where, g.why, g.minor});
     if (!t->irp_walk.complete()) gaps.push_back({fmt::format("IRP list of thread {}.{}", t->pid, t->tid), hex(va), t->irp_walk.how()});
     if (t->state == nt::ThreadState::waiting && clock_.tick_count) {
       t->ticks = *clock_.tick_count - t->wait_time;
@@ -127,6 +127,7 @@ void World::read_irps() {
           auto it = devices.find(at->device);
           if (it == devices.end()) {
             const auto d = nt::read_device(target_, objects_, at->device);
+            if (!d) gaps.push_back({fmt::format("device of IRP {}", va), hex(at->device), text(d.error())});
             it = devices.emplace(at->device, d ? std::pair(d->driver_name, std::pair(d->name, d->type))
                                                : std::pair(nt::driver_name_of_device(target_, at->device), std::pair(std::string(), 0u))).first;
           }

@@ -40,7 +40,7 @@ void read_command_line(const Target& target, Process& p) {
   const Source<VirtAddr>& space = target.space(p.dtb);
   const auto parameters = Object(target, p.peb, space)[PEB::ProcessParameters];
   if (!parameters) {
-    p.gaps.push_back({"command line", hex(p.peb), text(parameters.error())});
+    p.gaps.push_back({"command line", hex(p.peb), text(parameters.error()), true});
     return;
   }
   if (const auto s = Object(target, *parameters, space)[RTL_USER_PROCESS_PARAMETERS::CommandLine])

@@ -1,0 +1,157 @@
+// A Windows machine made for a test: kernel structures laid out as a given build has them, in guest memory with
+// page tables, with stacks made of function names. Tests describe a situation; the machine writes the bytes.
+#pragma once
+
+#include <map>
+#include <set>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dump/dump_file.h"
+#include "symbols/layout.h"
+#include "synth/image.h"
+#include "synth/memory.h"
+
+namespace unhang::synth {
+
+struct MachineOptions {
+  std::string build = "10.0.19041.804";  // a built-in layout
+  u32 processors = 2;
+  bool encode_kdbg = false;   // as Windows 8 and later keep it; needs symbols to read
+  bool exports = true;        // nt exports its functions
+  int levels = 4;
+};
+
+using Labels = std::vector<std::string>;  // "nt!KeWaitForSingleObject", innermost first
+
+class Machine {
+ public:
+  explicit Machine(MachineOptions options = {});
+
+  const symbols::Layout& layout() const { return *layout_; }
+  Memory& memory() { return memory_; }
+  const MachineOptions& options() const { return options_; }
+
+  // ---- raw structures ----
+  std::optional<symbols::Field> field(const char* type, const char* path) const;
+  bool has(const char* type, const char* path) const;
+  u32 offset(const char* type, const char* path) const;
+  u32 size(const char* type) const;
+  // Writes a member with the size and the bits that the layout gives it. Members that the build lacks are
+  // skipped.
+  void set(VirtAddr object, const char* type, const char* path, u64 value);
+  u64 get(VirtAddr object, const char* type, const char* path);
+  VirtAddr alloc(u64 size);
+  void init_list(VirtAddr head);
+  void insert_tail(VirtAddr head, VirtAddr entry);
+  void set_string(VirtAddr unicode_string, const std::string& text);
+
+  // ---- objects ----
+  // With an OBJECT_HEADER of that type; a name puts it into a directory ("\\Device\\HarddiskVolume2").
+  VirtAddr object(const std::string& type, u64 body_size, const std::string& path = "");
+  VirtAddr add_module(const std::string& file, const Labels& functions = {});
+  VirtAddr add_driver(const std::string& path);
+  VirtAddr add_device(VirtAddr driver, u32 device_type, const std::string& name = "");
+  void attach(VirtAddr upper, VirtAddr lower);
+  VirtAddr add_file(const std::string& path, VirtAddr fs_context = {});
+  // FSRTL_ADVANCED_FCB_HEADER with a resource of its own.
+  VirtAddr add_fcb(VirtAddr resource);
+  VirtAddr add_handle(VirtAddr process, VirtAddr object, u32 access = 0x12019f);
+
+  VirtAddr add_process(const std::string& name, u64 pid, std::optional<u32> session = 0, u64 parent = 4);
+  VirtAddr add_thread(VirtAddr process, u64 tid);
+  void terminate(VirtAddr thread);
+  void make_ready(VirtAddr thread, u32 processor, u32 ticks_ago = 0);
+  // A thread that waits for dispatcher objects since `ticks` ticks.
+  void block(VirtAddr thread, u8 reason, const std::vector<VirtAddr>& objects, u32 ticks, const Labels& stack);
+  void run(VirtAddr thread, u32 processor, const Labels& stack);
+
+  VirtAddr add_event(bool synchronization = true);
+  VirtAddr add_mutant(VirtAddr owner);
+  VirtAddr add_queue();
+  VirtAddr add_fast_mutex(VirtAddr owner);  // KGUARDED_MUTEX where the build has it
+  VirtAddr add_resource();
+  void own_exclusive(VirtAddr resource, VirtAddr thread);
+  void own_shared(VirtAddr resource, const std::vector<VirtAddr>& threads);
+  void wait_for_resource(VirtAddr thread, VirtAddr resource, bool exclusive, u32 ticks, const Labels& below = {});
+  void wait_for_mutant(VirtAddr thread, VirtAddr mutant, u32 ticks, const Labels& below = {});
+  void wait_for_fast_mutex(VirtAddr thread, VirtAddr mutex, u32 ticks, const Labels& below = {});
+
+  struct IrpStep {
+    VirtAddr device{};
+    u8 major = 0, minor = 0;
+    VirtAddr file{};
+    VirtAddr completion{}, context{};
+    u8 control = 0;
+  };
+  // steps: from the top of the stack down; the last one is current. slots: stack locations in all.
+  VirtAddr add_irp(VirtAddr thread, const std::vector<IrpStep>& steps, u32 slots = 9, VirtAddr user_event = {});
+  // A thread that waits for an IRP of its own through an event on its stack.
+  VirtAddr wait_for_io(VirtAddr thread, const std::vector<IrpStep>& steps, u32 ticks, const Labels& below = {});
+
+  // ---- the usual machine ----
+  VirtAddr system_process() const { return system_; }
+  VirtAddr ntfs_device() const { return ntfs_device_; }
+  VirtAddr disk_device() const { return disk_device_; }
+  VirtAddr port_device() const { return port_device_; }
+  VirtAddr filter_device() const { return filter_device_; }
+  VirtAddr pipe_device() const { return pipe_device_; }
+  u32 tick_count() const { return 10'000'000; }
+
+  // ---- the result ----
+  // Where the labels of a stack lie: "nt!Foo" -> the return address in it.
+  VirtAddr address_of(const std::string& label);
+  VirtAddr symbol(const std::string& name);  // nt's data
+  dump::DumpFile dump();
+  // A layout file with this machine's types and nt's symbols: what an import of its PDB would give.
+  std::vector<u8> symbols();
+  const image::PdbId& pdb() const { return pdb_; }
+
+ private:
+  struct ModuleInfo {
+    std::string file, name;
+    VirtAddr base;
+    ImageBuilder image;
+  };
+  struct CpuInfo {
+    VirtAddr kpcr, kprcb, idle_thread, current;
+    dump::CpuState state;
+  };
+  ModuleInfo& module(const std::string& name);
+  VirtAddr type_object(const std::string& name);
+  VirtAddr directory(const std::string& path);
+  void insert_named(VirtAddr directory, VirtAddr object);
+  void make_types();
+  void make_devices();
+  void make_processors();
+  // Writes the frames of a stack that ends at the top of the thread's; returns RSP in the innermost function.
+  VirtAddr write_stack(VirtAddr thread, const Labels& labels, u64 room_above = 0x100);
+  void wait_blocks(VirtAddr thread, const std::vector<VirtAddr>& objects);
+  VirtAddr stack_slot(VirtAddr thread, u64 size);
+  void put_kdbg();
+  // Puts a module on the loader's list unless it is there.
+  void list_module(ModuleInfo& module);
+
+  MachineOptions options_;
+  std::shared_ptr<const symbols::Layout> layout_, neighbour_;
+  Memory memory_;
+  image::PdbId pdb_;
+  VirtAddr next_pool_, next_stack_, next_module_;
+  std::vector<std::unique_ptr<ModuleInfo>> modules_;
+  std::map<std::string, u8> types_;
+  std::map<std::string, VirtAddr> type_objects_, named_;
+  std::map<VirtAddr, VirtAddr> owner_tables_;  // resource -> table
+  std::map<VirtAddr, u64> stack_used_;         // thread -> bytes taken below its stack's base
+  std::map<VirtAddr, VirtAddr> handle_tables_;
+  std::map<VirtAddr, u64> next_handle_;
+  std::set<VirtAddr> listed_;
+  std::vector<CpuInfo> cpus_;
+  VirtAddr system_{}, idle_{}, root_{};
+  VirtAddr ntfs_device_{}, disk_device_{}, port_device_{}, filter_device_{}, pipe_device_{}, volume_device_{}, vpb_{};
+  std::map<std::string, VirtAddr> drivers_;
+  u8 cookie_ = 0;
+  bool has_cookie_ = false;
+};
+
+}  // namespace unhang::synth
