@@ -35,6 +35,7 @@ WaitNature ThreadNode::nature() const {
 }
 
 World::World(const nt::Target& target) : target_(target), objects_(target), clock_(nt::read_clock(target)), stacks_(target) {
+  if (!clock_.tick_count) gaps.push_back({"clock", hex(nt::kUserSharedData), "KUSER_SHARED_DATA cannot be read: how long threads wait is unknown"});
   read_processes();
   read_threads();
   read_stacks();
