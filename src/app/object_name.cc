@@ -13,11 +13,14 @@ Result<VirtAddr> object_by_name(Session& session, const std::string& word, std::
     for (const char* d : directories)
       if (const auto found = session.objects().find(std::string(d) + word)) return *found;
   }
-  // A dump without the object namespace: the drivers of the open files' devices are still there.
-  for (const auto& [va, info] : session.world().files) {
-    const std::string name = nt::driver_name_of_device(session.target(), info.file.device);
-    if (!name.empty() && (name == word || name.ends_with("\\" + word)))
-      return nt::Object(session.target(), info.file.device)[nt::DEVICE_OBJECT::DriverObject];
+  // A dump without the object namespace: drivers of the devices that open files and requests lead to.
+  std::vector<VirtAddr> devices;
+  for (const auto& [va, info] : session.world().files) devices.push_back(info.file.device);
+  for (const waits::IrpNode& i : session.world().irps)
+    for (const nt::IrpStackLocation& l : i.irp.locations) devices.push_back(l.device);
+  for (const VirtAddr device : devices) {
+    const std::string name = nt::driver_name_of_device(session.target(), device);
+    if (!name.empty() && (name == word || name.ends_with("\\" + word))) return nt::Object(session.target(), device)[nt::DEVICE_OBJECT::DriverObject];
   }
   return fail(Error{.why = Why::unsupported, .detail = "neither an address nor an object of that name"});
 }

@@ -29,7 +29,9 @@ VirtAddr Session::current_thread() const {
   // The processor that wrote a crash dump is the interesting one; else the first.
   for (const nt::Cpu& cpu : target_->cpus())
     if (cpu.state_from == "Windows dump header") return cpu.current_thread;
-  return target_->cpus().empty() ? VirtAddr() : target_->cpus().front().current_thread;
+  for (const nt::Cpu& cpu : target_->cpus())
+    if (is_kernel(cpu.current_thread)) return cpu.current_thread;
+  return {};
 }
 
 VirtAddr Session::current_process() const {

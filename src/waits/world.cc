@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/format.h"
+#include "nt/block_scan.h"
 #include "waits/kind.h"
 
 namespace unhang::waits {
@@ -61,86 +62,108 @@ void World::read_processes() {
   }
 }
 
+bool World::add_thread(VirtAddr va, size_t process) {
+  if (thread_index_.contains(va)) return true;
+  auto t = nt::read_thread(target_, va);
+  if (!t) {
+    gaps.push_back({"thread", hex(va), text(t.error())});
+    return false;
+  }
+  for (const Gap& g : t->gaps) gaps.push_back({fmt::format("{} of thread {}.{}", g.what, t->pid, t->tid), g.where, g.why, g.minor});
+  if (!t->irp_walk.complete()) gaps.push_back({fmt::format("IRP list of thread {}.{}", t->pid, t->tid), hex(va), t->irp_walk.how()});
+  if (clock_.tick_count) {
+    t->ticks = *clock_.tick_count - t->wait_time;
+    if (t->state == nt::ThreadState::waiting) t->waited_ms = clock_.ms(*t->ticks);
+  }
+  if (process == SIZE_MAX)
+    for (size_t i = 0; i < processes.size(); i++)
+      if (processes[i].process.address == t->process) process = i;
+  thread_index_[va] = threads.size();
+  if (process < processes.size()) processes[process].threads.push_back(threads.size());
+  threads.push_back({.thread = std::move(*t), .process = process});
+  return true;
+}
+
 void World::read_threads() {
-  auto add = [&](VirtAddr va, size_t process) {
-    if (thread_index_.contains(va)) return;
-    auto t = nt::read_thread(target_, va);
-    if (!t) {
-      gaps.push_back({"thread", hex(va), text(t.error())});
-      return;
-    }
-    for (const Gap& g : t->gaps) gaps.push_back({fmt::format("{} of thread {}.{}", g.what, t->pid, t->tid), g.where, g.why, g.minor});
-    if (!t->irp_walk.complete()) gaps.push_back({fmt::format("IRP list of thread {}.{}", t->pid, t->tid), hex(va), t->irp_walk.how()});
-    if (t->state == nt::ThreadState::waiting && clock_.tick_count) {
-      t->ticks = *clock_.tick_count - t->wait_time;
-      t->waited_ms = clock_.ms(*t->ticks);
-    } else if (clock_.tick_count) {
-      t->ticks = *clock_.tick_count - t->wait_time;
-    }
-    thread_index_[va] = threads.size();
-    if (process < processes.size()) processes[process].threads.push_back(threads.size());
-    threads.push_back({.thread = std::move(*t), .process = process});
-  };
   for (size_t i = 0; i < processes.size(); i++)
-    for (const VirtAddr va : processes[i].process.threads) add(va, i);
+    for (const VirtAddr va : std::vector<VirtAddr>(processes[i].process.threads)) add_thread(va, i);
   for (const nt::Cpu& cpu : target_.cpus()) {
     // A current thread that no list led to: its process's list is broken.
-    if (is_kernel(cpu.current_thread) && !thread_index_.contains(cpu.current_thread)) {
-      const VirtAddr process = nt::Object(target_, cpu.current_thread).value_or(nt::KTHREAD::Process, {});
-      size_t index = SIZE_MAX;
-      for (size_t i = 0; i < processes.size(); i++)
-        if (processes[i].process.address == process) index = i;
-      add(cpu.current_thread, index);
-    }
+    if (!is_kernel(cpu.current_thread) || !add_thread(cpu.current_thread, SIZE_MAX)) continue;
     ThreadNode* t = thread(cpu.current_thread);
-    if (t == nullptr) continue;
     t->cpu = cpu.number;
-    const ProcessNode* p = process_of(*t);
-    t->idle_thread = cpu.current_thread == cpu.idle_thread || (p != nullptr && p->idle_process);
+    t->idle_thread = cpu.current_thread == cpu.idle_thread;
   }
   for (ThreadNode& t : threads)
     if (const ProcessNode* p = process_of(t); p != nullptr && p->idle_process) t.idle_thread = true;
+}
+
+ThreadNode* World::find_or_adopt(VirtAddr va) {
+  if (ThreadNode* t = thread(va)) return t;
+  if (!nt::is_thread(target_, va) || !add_thread(va, SIZE_MAX)) return nullptr;
+  ThreadNode& t = threads.back();
+  t.stack = stacks_.make(t.thread);
+  read_irps_of(threads.size() - 1);
+  return &threads.back();
 }
 
 void World::read_stacks() {
   for (ThreadNode& t : threads) t.stack = stacks_.make(t.thread);
 }
 
-void World::read_irps() {
-  std::map<VirtAddr, std::pair<std::string, std::pair<std::string, u32>>> devices;  // driver, name, type
-  for (ThreadNode& t : threads)
-    for (const VirtAddr va : nt::irps_of_links(target_, t.thread.irps)) {
-      auto irp = nt::read_irp(target_, va);
-      if (!irp) {
-        gaps.push_back({fmt::format("IRP of thread {}.{}", t.thread.pid, t.thread.tid), hex(va), text(irp.error())});
-        continue;
-      }
-      IrpNode node{.irp = std::move(*irp)};
-      // One that is not sent yet, or completed, has no current location: its top one says what it is about.
-      const nt::IrpStackLocation* at = node.irp.current();
-      if (at == nullptr && !node.irp.locations.empty()) at = &node.irp.locations.back();
-      if (at != nullptr) {
-        node.major = nt::major_name(at->major);
-        node.minor = nt::minor_name(at->major, at->minor);
-        node.driver_device = at->device;
-        node.file_object = at->file;
-        if (is_kernel(at->device)) {
-          auto it = devices.find(at->device);
-          if (it == devices.end()) {
-            const auto d = nt::read_device(target_, objects_, at->device);
-            if (!d) gaps.push_back({fmt::format("device of IRP {}", va), hex(at->device), text(d.error())});
-            it = devices.emplace(at->device, d ? std::pair(d->driver_name, std::pair(d->name, d->type))
-                                               : std::pair(nt::driver_name_of_device(target_, at->device), std::pair(std::string(), 0u))).first;
-          }
-          node.driver = it->second.first;
-          node.device_name = it->second.second.first;
-          node.device_type = it->second.second.second;
-        }
-      }
-      if (!is_kernel(node.file_object)) node.file_object = node.irp.original_file;
-      t.irps.push_back(irps.size());
-      irps.push_back(std::move(node));
+const World::DeviceName& World::device_name(VirtAddr device, VirtAddr irp) {
+  const auto [it, added] = device_names_.try_emplace(device);
+  if (!added) return it->second;
+  if (const auto d = nt::read_device(target_, objects_, device)) {
+    it->second = {d->driver_name, d->name, d->type};
+  } else {
+    gaps.push_back({fmt::format("device of IRP {}", irp), hex(device), text(d.error())});
+    it->second.driver = nt::driver_name_of_device(target_, device);
+  }
+  return it->second;
+}
+
+void World::add_irp(size_t thread_number, VirtAddr va) {
+  ThreadNode& t = threads[thread_number];
+  auto irp = nt::read_irp(target_, va);
+  if (!irp) {
+    gaps.push_back({fmt::format("IRP of thread {}.{}", t.thread.pid, t.thread.tid), hex(va), text(irp.error())});
+    return;
+  }
+  IrpNode node{.irp = std::move(*irp)};
+  // One that is not sent yet, or completed, has no current location: its top one says what it is about.
+  const nt::IrpStackLocation* at = node.irp.current();
+  if (at == nullptr && !node.irp.locations.empty()) at = &node.irp.locations.back();
+  if (at != nullptr) {
+    node.major = nt::major_name(at->major);
+    node.minor = nt::minor_name(at->major, at->minor);
+    node.driver_device = at->device;
+    node.file_object = at->file;
+    if (is_kernel(at->device)) {
+      const DeviceName& d = device_name(at->device, va);
+      node.driver = d.driver;
+      node.device_name = d.name;
+      node.device_type = d.type;
     }
+  }
+  if (!is_kernel(node.file_object)) node.file_object = node.irp.original_file;
+  t.irps.push_back(irps.size());
+  irps.push_back(std::move(node));
+}
+
+void World::read_irps_of(size_t thread_number) {
+  for (const VirtAddr va : nt::irps_of_links(target_, threads[thread_number].thread.irps)) add_irp(thread_number, va);
+}
+
+void World::read_irps() {
+  for (size_t i = 0; i < threads.size(); i++) read_irps_of(i);
+  // Blocks of memory without the lists: requests by their shape, of threads that are known.
+  for (const VirtAddr va : nt::scan_blocks(target_).irps) {
+    const VirtAddr owner = nt::Object(target_, va).value_or(nt::IRP::Thread, {});
+    const bool known = std::any_of(irps.begin(), irps.end(), [&](const IrpNode& i) { return i.irp.address == va; });
+    if (known || find_or_adopt(owner) == nullptr) continue;
+    add_irp(thread_index_.at(owner), va);
+  }
 }
 
 void World::read_handles() {

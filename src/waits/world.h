@@ -138,6 +138,9 @@ class World {
 
   const ThreadNode* thread(VirtAddr va) const;
   ThreadNode* thread(VirtAddr va);
+  // The thread, read now when no list led to it: owners and waiters of locks, in dumps whose lists are broken.
+  // Null when it is no thread. Invalidates pointers to other nodes.
+  ThreadNode* find_or_adopt(VirtAddr va);
   const ProcessNode* process_of(const ThreadNode& thread) const;
   const Lock* lock(VirtAddr va) const;
   // "php-cgi.exe 3536.3428" for reports; the address when the thread is unknown.
@@ -159,7 +162,10 @@ class World {
   void read_processes();
   void read_threads();
   void read_stacks();
+  bool add_thread(VirtAddr va, size_t process);
   void read_irps();
+  void read_irps_of(size_t thread);
+  void add_irp(size_t thread, VirtAddr va);
   void read_handles();
   void read_files();
   void add_file(VirtAddr file_object);
@@ -170,6 +176,12 @@ class World {
   nt::Clock clock_;
   stack::StackMaker stacks_;
   std::unordered_map<VirtAddr, size_t> thread_index_;
+  struct DeviceName {
+    std::string driver, name;
+    u32 type = 0;
+  };
+  const DeviceName& device_name(VirtAddr device, VirtAddr irp);
+  std::map<VirtAddr, DeviceName> device_names_;
   std::unordered_map<VirtAddr, size_t> lock_index_;
   std::map<std::array<u64, 3>, size_t> edge_index_;  // from, to, object
   std::unordered_map<VirtAddr, std::vector<VirtAddr>> resource_files_;  // resource -> file objects

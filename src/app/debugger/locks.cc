@@ -42,7 +42,8 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     return full_node(session, TRY(nt::read_resource(session.target(), address)), verbose);
   }
   const nt::ResourceList list = nt::list_resources(session.target(), session.world().file_resources());
-  if (list.resources.empty() && !list.gaps.empty()) return fail(Error{.why = Why::no_symbol, .detail = "ExpSystemResourcesList is unknown, and no file leads to a resource"});
+  if (list.resources.empty() && !list.walk.complete()) return fail(list.walk.error);
+  if (list.resources.empty() && !list.gaps.empty()) return fail(Error{.why = Why::no_symbol, .type = "ExpSystemResourcesList", .detail = "and no file leads to a resource"});
   Node n = Node::shaped("locks");
   n["resources"] = Node::list();
   u64 held = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/format.h"
+#include "nt/block_scan.h"
 #include "nt/objects/dispatcher.h"
 #include "nt/objects/thread.h"
 #include "nt/target.h"
@@ -182,6 +183,11 @@ ResourceList list_resources(const Target& target, const std::vector<VirtAddr>& k
     if (list.how.empty()) list.gaps.push_back({"resources", "", text(head.error()) + ", and no file leads to a resource"});
   }
   if (!list.walk.complete()) list.gaps.push_back({"resources", "", list.walk.how()});
+  for (const VirtAddr r : scan_blocks(target).resources)
+    if (std::find(list.resources.begin(), list.resources.end(), r) == list.resources.end()) {
+      list.resources.push_back(r);
+      list.how = "held resources in the dump's memory blocks, by their shape";
+    }
   // Resources that files lead to but that the walk did not reach.
   std::vector<VirtAddr> sorted = list.resources;
   std::sort(sorted.begin(), sorted.end());

@@ -32,7 +32,9 @@ void read_names(const Target& target, const Object& o, Process& p) {
   const std::string base = p.path.substr(p.path.find_last_of('\\') + 1);
   if (base.size() > p.name.size() && !p.name.empty() && base.starts_with(p.name)) p.name = base;
   if (p.name.empty()) p.name = base;
+  // Two processes have one name on every machine; a triage dump may lack the page with it.
   if (p.name.empty() && p.pid == 0) p.name = "Idle";
+  if (p.name.empty() && p.pid == 4) p.name = "System";
 }
 
 void read_command_line(const Target& target, Process& p) {

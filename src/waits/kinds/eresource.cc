@@ -20,7 +20,7 @@ void add(World& world, const nt::Resource& r) {
   lock.confidence = confidence;
   for (const nt::ResourceOwner& o : r.owners) {
     LockOwner owner{.thread = o.thread, .count = o.count, .confidence = confidence};
-    const ThreadNode* t = world.thread(o.thread);
+    const ThreadNode* t = world.find_or_adopt(o.thread);
     owner.alive = t != nullptr ? !t->thread.terminated() : o.is_thread;
     if (t == nullptr && o.is_thread) owner.confidence = Confidence::derived;  // a thread outside of all lists
     if (!o.is_thread) {
@@ -32,7 +32,7 @@ void add(World& world, const nt::Resource& r) {
     lock.owners.push_back(owner);
   }
   auto wait = [&](VirtAddr va, const char* access) {
-    ThreadNode* t = world.thread(va);
+    ThreadNode* t = world.find_or_adopt(va);
     LockWaiter waiter{.thread = va, .access = access};
     Edge edge{.from = va, .kind = "ERESOURCE", .object = r.address, .confidence = confidence};
     if (t != nullptr) {
