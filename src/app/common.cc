@@ -11,16 +11,21 @@
 
 namespace unhang::app {
 
-void complain(const std::string& sentence) { fmt::print(stderr, "unhang: {}\n", sentence); }
+void complain(const std::string& sentence) {
+  fmt::print(stderr, "unhang: {}\n", sentence);
+}
 
 void add_common_options(CLI::App& app, CommonOptions& options) {
   app.add_option("DUMP", options.dump, "the dump: ELF core, Windows crash dump, raw memory ...")->required();
-  app.add_option("--symbols", options.target.symbol_paths, "symbol files (PDB, ISF JSON) or directories of them; may be given several times")
+  app.add_option("--symbols", options.target.symbol_paths,
+                 "symbol files (PDB, ISF JSON) or directories of them; may be given several times")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app.add_flag("--force-symbols", options.target.force_symbols, "use a symbol file although its GUID is another kernel's");
+  app.add_flag("--force-symbols", options.target.force_symbols,
+               "use a symbol file although its GUID is another kernel's");
   app.add_flag("--no-cache", options.no_cache, "neither read nor write the cache of imported symbols");
-  app.add_option("--json", options.json, "write JSON to FILE, or to standard output with '-' (the default)")->type_name("[FILE]");
+  app.add_option("--json", options.json, "write JSON to FILE, or to standard output with '-' (the default)")
+      ->type_name("[FILE]");
 }
 
 std::unique_ptr<Session> open_session(const CommonOptions& options, int& status) {

@@ -39,7 +39,8 @@ Result<Node> run_line(Session& session, const std::string& line) {
   std::vector<std::string> words = words_of(line);
   if (words.empty()) return Node::map();
   const DebuggerCommand* command = find_debugger_command(words.front());
-  if (command == nullptr) return fail(Error{.why = Why::unsupported, .detail = "no such command; `unhang run --help` lists them"});
+  if (command == nullptr)
+    return fail(Error{.why = Why::unsupported, .detail = "no such command; `unhang run --help` lists them"});
   words.erase(words.begin());
   return command->run(session, words);
 }

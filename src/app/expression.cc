@@ -8,7 +8,9 @@ namespace unhang::app {
 
 namespace {
 
-std::unexpected<Error> bad(const char* detail) { return fail(Error{.why = Why::unsupported, .detail = detail}); }
+std::unexpected<Error> bad(const char* detail) {
+  return fail(Error{.why = Why::unsupported, .detail = detail});
+}
 
 class Parser {
  public:

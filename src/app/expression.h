@@ -1,4 +1,5 @@
-// Addresses as people type them: fffffa80`0b61bb50, 0x..., 0n10, nt!PsActiveProcessHead+8, poi(...), @$thread.
+// Addresses as people type them: fffffa80`0b61bb50, 0x..., 0n10, nt!PsActiveProcessHead+8, poi(...),
+// @$thread.
 #pragma once
 
 #include "app/session.h"
@@ -6,8 +7,8 @@
 
 namespace unhang::app {
 
-// Numbers are hexadecimal unless they begin with 0n. Errors: bad_address (not an expression), no_symbol, those
-// of reading for poi().
+// Numbers are hexadecimal unless they begin with 0n. Errors: bad_address (not an expression), no_symbol,
+// those of reading for poi().
 Result<VirtAddr> evaluate(const Session& session, std::string_view expression);
 
 }  // namespace unhang::app

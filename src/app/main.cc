@@ -17,11 +17,13 @@ const Command* find_command(std::string_view name) {
   return nullptr;
 }
 
-// `unhang DUMP` means `unhang analyze DUMP`, and `--json` alone means `--json -`: a file name for it begins with
+// `unhang DUMP` means `unhang analyze DUMP`, and `--json` alone means `--json -`: a file name for it begins
+// with
 // '-', contains a '/', or ends with ".json", because what follows may as well be the dump or a command.
 std::vector<std::string> normalise(int argc, char** argv) {
   std::vector<std::string> args(argv + 1, argv + argc);
-  const bool about_us = args.empty() || args.front() == "--help" || args.front() == "-h" || args.front() == "--version";
+  const bool about_us =
+      args.empty() || args.front() == "--help" || args.front() == "-h" || args.front() == "--version";
   if (!about_us && find_command(args.front()) == nullptr) args.insert(args.begin(), "analyze");
   for (size_t i = 0; i < args.size(); i++) {
     if (args[i] != "--json") continue;
@@ -34,12 +36,16 @@ std::vector<std::string> normalise(int argc, char** argv) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("unhang tells why a Windows VM hangs, from a memory dump of it.\n\nunhang DUMP is the same as unhang analyze DUMP.", "unhang");
+  CLI::App app(
+      "unhang tells why a Windows VM hangs, from a memory dump of it.\n\nunhang DUMP is the same as unhang "
+      "analyze DUMP.",
+      "unhang");
   app.set_version_flag("--version", UNHANG_VERSION);
   app.require_subcommand(0, 1);
   int status = kDone;
   std::vector<const Command*> commands(std::begin(kCommands), std::end(kCommands));
-  std::stable_sort(commands.begin(), commands.end(), [](const Command* a, const Command* b) { return a->order < b->order; });
+  std::stable_sort(commands.begin(), commands.end(),
+                   [](const Command* a, const Command* b) { return a->order < b->order; });
   for (const Command* c : commands) c->set_up(*app.add_subcommand(c->name, c->help), status);
   std::vector<std::string> args = normalise(argc, argv);
   if (args.empty()) {

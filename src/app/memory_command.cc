@@ -12,7 +12,8 @@ namespace {
 constexpr u64 kMostItems = 0x10000;
 
 // "L20", or an end address.
-Result<u64> count_of(Session& session, const std::vector<std::string>& args, VirtAddr start, u64 unit, u64 otherwise) {
+Result<u64> count_of(Session& session, const std::vector<std::string>& args, VirtAddr start, u64 unit,
+                     u64 otherwise) {
   if (args.size() < 2) return otherwise;
   const std::string& a = args[1];
   u64 n = 0;
@@ -20,17 +21,22 @@ Result<u64> count_of(Session& session, const std::vector<std::string>& args, Vir
     n = TRY(evaluate(session, a.substr(1))).value();
   else
     n = (TRY(evaluate(session, a)) - start) / unit + 1;
-  if (n == 0 || n > kMostItems) return fail(Error{.why = Why::limit, .va = start, .detail = "the range is empty or too long"});
+  if (n == 0 || n > kMostItems)
+    return fail(Error{.why = Why::limit, .va = start, .detail = "the range is empty or too long"});
   return n;
 }
 
 std::string item(const memory::Sparse& m, u64 at, u64 unit) {
-  if (!m.has(at, unit)) return std::string(unit * 2, '?').insert(unit == 8 ? 8 : unit * 2, unit == 8 ? "`" : "");
+  if (!m.has(at, unit))
+    return std::string(unit * 2, '?').insert(unit == 8 ? 8 : unit * 2, unit == 8 ? "`" : "");
   const ByteView b(m.bytes);
   switch (unit) {
-    case 1: return fmt::format("{:02x}", b.at<u8>(at));
-    case 4: return fmt::format("{:08x}", b.at<u32>(at));
-    default: return fmt::format("{}", VirtAddr(b.at<u64>(at)));
+    case 1:
+      return fmt::format("{:02x}", b.at<u8>(at));
+    case 4:
+      return fmt::format("{:08x}", b.at<u32>(at));
+    default:
+      return fmt::format("{}", VirtAddr(b.at<u64>(at)));
   }
 }
 
@@ -61,7 +67,9 @@ Result<Node> show_memory(Session& session, const std::vector<std::string>& args,
     line["values"] = Node::list();
     for (u64 j = i; j < std::min(count, i + per_line); j++) {
       text += (unit == 1 && j % 16 == 8 ? "-" : " ") + item(m, j * unit, unit);
-      line["values"].add(m.has(j * unit, unit) ? Node(fmt::format("0x{}", item(m, j * unit, unit == 8 ? 8 : unit))) : Node());
+      line["values"].add(m.has(j * unit, unit)
+                             ? Node(fmt::format("0x{}", item(m, j * unit, unit == 8 ? 8 : unit)))
+                             : Node());
     }
     if (unit == 1) text += "  " + characters(m, i, std::min(count, i + per_line));
     if (symbols && m.has(i * unit, 8)) {

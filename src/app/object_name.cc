@@ -5,7 +5,8 @@
 
 namespace unhang::app {
 
-Result<VirtAddr> object_by_name(Session& session, const std::string& word, std::initializer_list<const char*> directories) {
+Result<VirtAddr> object_by_name(Session& session, const std::string& word,
+                                std::initializer_list<const char*> directories) {
   if (const auto va = evaluate(session, word); va && is_kernel(*va)) return *va;
   if (word.starts_with('\\')) {
     if (const auto found = session.objects().find(word)) return *found;
@@ -20,7 +21,8 @@ Result<VirtAddr> object_by_name(Session& session, const std::string& word, std::
     for (const nt::IrpStackLocation& l : i.irp.locations) devices.push_back(l.device);
   for (const VirtAddr device : devices) {
     const std::string name = nt::driver_name_of_device(session.target(), device);
-    if (!name.empty() && (name == word || name.ends_with("\\" + word))) return nt::Object(session.target(), device)[nt::DEVICE_OBJECT::DriverObject];
+    if (!name.empty() && (name == word || name.ends_with("\\" + word)))
+      return nt::Object(session.target(), device)[nt::DEVICE_OBJECT::DriverObject];
   }
   return fail(Error{.why = Why::unsupported, .detail = "neither an address nor an object of that name"});
 }

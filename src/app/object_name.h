@@ -9,6 +9,7 @@ namespace unhang::app {
 
 // An address expression, or a name; a name without a path is looked for in the given directories.
 // Errors: unsupported (neither).
-Result<VirtAddr> object_by_name(Session& session, const std::string& word, std::initializer_list<const char*> directories);
+Result<VirtAddr> object_by_name(Session& session, const std::string& word,
+                                std::initializer_list<const char*> directories);
 
 }  // namespace unhang::app

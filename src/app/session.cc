@@ -37,7 +37,8 @@ VirtAddr Session::current_thread() const {
 VirtAddr Session::current_process() const {
   if (!process_.is_null()) return process_;
   const nt::Object t(*target_, current_thread());
-  if (const auto attached = t.maybe(nt::KTHREAD::AttachedProcess); attached && is_kernel(*attached)) return *attached;
+  if (const auto attached = t.maybe(nt::KTHREAD::AttachedProcess); attached && is_kernel(*attached))
+    return *attached;
   return t.value_or(nt::KTHREAD::Process, {});
 }
 

@@ -9,10 +9,12 @@
 namespace unhang::diagnose {
 
 bool is_logon_critical(const std::string& process) {
-  static constexpr std::string_view kNames[] = {"winlogon.exe", "logonui.exe", "lsass.exe", "csrss.exe", "services.exe", "smss.exe", "wininit.exe",
-                                                "explorer.exe", "userinit.exe", "dwm.exe", "consent.exe", "rdpclip.exe", "lsaiso.exe", "sihost.exe"};
+  static constexpr std::string_view kNames[] = {
+      "winlogon.exe", "logonui.exe",  "lsass.exe", "csrss.exe",   "services.exe", "smss.exe",   "wininit.exe",
+      "explorer.exe", "userinit.exe", "dwm.exe",   "consent.exe", "rdpclip.exe",  "lsaiso.exe", "sihost.exe"};
   std::string low = process;
-  std::transform(low.begin(), low.end(), low.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::transform(low.begin(), low.end(), low.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   return std::find(std::begin(kNames), std::end(kNames), low) != std::end(kNames);
 }
 
@@ -51,7 +53,8 @@ double Context::weight(const std::vector<VirtAddr>& threads) const {
   for (const VirtAddr va : threads) {
     const ThreadNode* t = world.thread(va);
     if (t == nullptr) continue;
-    const double seconds = static_cast<double>(std::min<u64>(t->thread.waited_ms.value_or(0), 300'000)) / 1000;
+    const double seconds =
+        static_cast<double>(std::min<u64>(t->thread.waited_ms.value_or(0), 300'000)) / 1000;
     const ProcessNode* p = world.process_of(*t);
     sum += (1 + seconds / 10) * (p != nullptr && is_logon_critical(p->process.name) ? 3 : 1);
   }
@@ -83,11 +86,13 @@ std::vector<ChainLink> Context::chain_to(VirtAddr head) const {
     for (const waits::Edge* e : best->edges) {
       link.waiters.push_back(e->from);
       link.confidence = weaker(link.confidence, e->confidence);
-      if (const ThreadNode* t = world.thread(e->from)) link.longest_ms = std::max(link.longest_ms, t->thread.waited_ms.value_or(0));
+      if (const ThreadNode* t = world.thread(e->from))
+        link.longest_ms = std::max(link.longest_ms, t->thread.waited_ms.value_or(0));
     }
     std::stable_sort(link.waiters.begin(), link.waiters.end(), [&](VirtAddr a, VirtAddr b) {
       const ThreadNode *ta = world.thread(a), *tb = world.thread(b);
-      return (ta == nullptr ? 0 : ta->thread.waited_ms.value_or(0)) > (tb == nullptr ? 0 : tb->thread.waited_ms.value_or(0));
+      return (ta == nullptr ? 0 : ta->thread.waited_ms.value_or(0)) >
+             (tb == nullptr ? 0 : tb->thread.waited_ms.value_or(0));
     });
     if (const Lock* lock = world.lock(best->object)) {
       link.name = !lock->protects.empty() ? lock->protects.front() : lock->name;
@@ -130,7 +135,8 @@ std::vector<nt::ReadRecord> Context::reads(const std::function<void()>& reading)
 }
 
 Evidence Context::about_thread(VirtAddr thread, std::string text, Confidence confidence) const {
-  return {std::move(text), confidence, reads([&] { (void)nt::read_thread(world.target(), thread); }), fmt::format("!thread {}", thread)};
+  return {std::move(text), confidence, reads([&] { (void)nt::read_thread(world.target(), thread); }),
+          fmt::format("!thread {}", thread)};
 }
 
 Evidence Context::about_lock(const Lock& lock, std::string text, Confidence confidence) const {
@@ -141,11 +147,13 @@ Evidence Context::about_lock(const Lock& lock, std::string text, Confidence conf
             else
               (void)nt::read_dispatcher(world.target(), lock.address);
           }),
-          resource ? fmt::format("!locks {}", lock.address) : fmt::format("dt nt!_{} {}", resource ? "ERESOURCE" : "KMUTANT", lock.address)};
+          resource ? fmt::format("!locks {}", lock.address)
+                   : fmt::format("dt nt!_{} {}", resource ? "ERESOURCE" : "KMUTANT", lock.address)};
 }
 
 Evidence Context::about_irp(VirtAddr irp, std::string text, Confidence confidence) const {
-  return {std::move(text), confidence, reads([&] { (void)nt::read_irp(world.target(), irp); }), fmt::format("!irp {}", irp)};
+  return {std::move(text), confidence, reads([&] { (void)nt::read_irp(world.target(), irp); }),
+          fmt::format("!irp {}", irp)};
 }
 
 bool Context::touches_entry(VirtAddr head, const std::vector<VirtAddr>& behind) const {

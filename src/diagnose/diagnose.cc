@@ -38,14 +38,18 @@ Verdict without_findings(const World& world) {
   if (!whole_picture(world, missing)) {
     v.cls = "unknown";
     v.confidence = Confidence::guess;
-    v.summary = fmt::format("Nothing in what could be read explains a hang, but not everything could be read ({}).", missing);
+    v.summary = fmt::format(
+        "Nothing in what could be read explains a hang, but not everything could be read ({}).", missing);
     return v;
   }
   v.cls = "no-hang";
   v.confidence = Confidence::derived;
-  v.summary = fmt::format("No hang found: of {} threads {} wait, {} of them for a lock or for I/O{}, and nothing is stuck behind another thread, "
-                          "a device or a spinning processor.",
-                          world.threads.size(), waiting, unexplained, unexplained == 0 ? "" : fmt::format(" (at most {})", duration(longest)));
+  v.summary = fmt::format(
+      "No hang found: of {} threads {} wait, {} of them for a lock or for I/O{}, and nothing is stuck behind "
+      "another thread, "
+      "a device or a spinning processor.",
+      world.threads.size(), waiting, unexplained,
+      unexplained == 0 ? "" : fmt::format(" (at most {})", duration(longest)));
   return v;
 }
 
@@ -63,9 +67,11 @@ Diagnosis diagnose(World& world, const Options& options) {
   d.cycles = graph.cycles();
   for (const ThreadNode& t : world.threads) {
     const waits::Behind b = graph.behind(t.thread.address);
-    if (!b.threads.empty()) d.ranking.push_back({t.thread.address, b.threads.size(), b.longest_ms, context.weight(b.threads)});
+    if (!b.threads.empty())
+      d.ranking.push_back({t.thread.address, b.threads.size(), b.longest_ms, context.weight(b.threads)});
   }
-  std::stable_sort(d.ranking.begin(), d.ranking.end(), [](const Rank& a, const Rank& b) { return a.score > b.score; });
+  std::stable_sort(d.ranking.begin(), d.ranking.end(),
+                   [](const Rank& a, const Rank& b) { return a.score > b.score; });
   if (d.findings.empty()) {
     d.verdict = without_findings(world);
     return d;

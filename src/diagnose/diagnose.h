@@ -6,8 +6,8 @@
 namespace unhang::diagnose {
 
 struct Verdict {
-  const char* cls = "unknown";      // DESIGN section 6: verdict.class
-  std::optional<size_t> finding;    // index of the one it rests on
+  const char* cls = "unknown";    // DESIGN section 6: verdict.class
+  std::optional<size_t> finding;  // index of the one it rests on
   std::string summary;
   Confidence confidence = Confidence::exact;
 };
@@ -23,7 +23,7 @@ struct Rank {
 struct Diagnosis {
   std::vector<Finding> findings;  // the most telling first
   Verdict verdict;
-  std::vector<Rank> ranking;      // threads that others wait for
+  std::vector<Rank> ranking;  // threads that others wait for
   std::vector<std::vector<VirtAddr>> cycles;
 };
 

@@ -29,12 +29,12 @@ struct Evidence {
 
 // One link of a chain, from those who suffer to the one who causes it.
 struct ChainLink {
-  std::vector<VirtAddr> waiters;   // threads, the longest-waiting first
-  VirtAddr object{};               // what they wait for
+  std::vector<VirtAddr> waiters;  // threads, the longest-waiting first
+  VirtAddr object{};              // what they wait for
   std::string kind;
-  std::string name;                // file, directory or symbol of the lock
-  std::string mode;                // how the owner holds it
-  VirtAddr owner{};                // null: nobody can be named
+  std::string name;  // file, directory or symbol of the lock
+  std::string mode;  // how the owner holds it
+  VirtAddr owner{};  // null: nobody can be named
   u64 longest_ms = 0;
   Confidence confidence = Confidence::exact;
 };
@@ -54,7 +54,7 @@ struct Holder {
   std::string process;  // name
   u32 processes = 0;    // processes of that name
   u32 handles = 0;
-  u32 requests = 0;     // IRPs under way for files in the directory
+  u32 requests = 0;  // IRPs under way for files in the directory
 };
 
 struct Directory {
@@ -74,14 +74,14 @@ struct Finding {
   std::vector<Evidence> evidence;
   std::vector<std::string> advice;
   std::optional<Directory> directory;
-  size_t waiting = 0;      // threads that suffer
+  size_t waiting = 0;  // threads that suffer
   u64 longest_ms = 0;
   double score = 0;
   bool on_symptom = false;  // reached from the thread or process that the user named
 };
 
 struct Options {
-  std::string symptom;              // "rdp-logon"
+  std::string symptom;                  // "rdp-logon"
   std::vector<VirtAddr> entry_threads;  // chosen by --thread, --process or the symptom
   bool why = false;                     // record the reads behind each piece of evidence
   nt::ntfs::ScanOptions scan;
@@ -95,7 +95,8 @@ class Context {
   const Graph& graph;
   const Options& options;
 
-  // How much it matters that these threads wait: number, time, and whether logon and the desktop are among them.
+  // How much it matters that these threads wait: number, time, and whether logon and the desktop are among
+  // them.
   double weight(const std::vector<VirtAddr>& threads) const;
   // From the farthest waiters to `head`, along the way where most threads wait.
   std::vector<ChainLink> chain_to(VirtAddr head) const;

@@ -97,7 +97,7 @@ class Image {
     std::vector<RuntimeFunction> entries;  // sorted, without the missing ones
     std::vector<u32> index;                // place of each in the table: a jump is a hole
     u32 total = 0;
-    std::vector<memory::Hole> holes;       // missing parts of the table, in bytes
+    std::vector<memory::Hole> holes;  // missing parts of the table, in bytes
   };
   Result<Directory> directory(size_t number) const;
   const Pdata& pdata() const;

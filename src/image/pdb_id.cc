@@ -24,7 +24,9 @@ std::string PdbId::guid_text() const {
   return s;
 }
 
-std::string PdbId::key() const { return fmt::format("{}{:X}", guid_text(), age); }
+std::string PdbId::key() const {
+  return fmt::format("{}{:X}", guid_text(), age);
+}
 
 bool PdbId::parse_guid(std::string_view text, std::array<u8, 16>& guid) {
   if (text.size() != 32) return false;

@@ -10,7 +10,7 @@
 namespace unhang::image {
 
 struct PdbId {
-  std::string name;         // "ntkrnlmp.pdb", without a path
+  std::string name;           // "ntkrnlmp.pdb", without a path
   std::array<u8, 16> guid{};  // as it lies in memory
   u32 age = 0;
 

@@ -21,27 +21,39 @@ u32 slots(UnwindOp op, u8 info, u8 version) {
     case UnwindOp::push_nonvol:
     case UnwindOp::alloc_small:
     case UnwindOp::set_fpreg:
-    case UnwindOp::push_machframe: return 1;
-    case UnwindOp::alloc_large: return info == 0 ? 2 : 3;
+    case UnwindOp::push_machframe:
+      return 1;
+    case UnwindOp::alloc_large:
+      return info == 0 ? 2 : 3;
     case UnwindOp::save_nonvol:
-    case UnwindOp::save_xmm128: return 2;
+    case UnwindOp::save_xmm128:
+      return 2;
     case UnwindOp::save_nonvol_far:
-    case UnwindOp::save_xmm128_far: return 3;
-    case UnwindOp::epilog: return version == 2 ? 1 : 2;
-    case UnwindOp::spare: return version == 2 ? 2 : 3;
+    case UnwindOp::save_xmm128_far:
+      return 3;
+    case UnwindOp::epilog:
+      return version == 2 ? 1 : 2;
+    case UnwindOp::spare:
+      return version == 2 ? 2 : 3;
   }
   return 0;
 }
 
 u32 operand(const ByteView& b, u64 at, UnwindOp op, u8 info) {
   switch (op) {
-    case UnwindOp::alloc_small: return info * 8u + 8;
-    case UnwindOp::alloc_large: return info == 0 ? b.at<u16>(at + 2) * 8u : b.at<u32>(at + 2);
-    case UnwindOp::save_nonvol: return b.at<u16>(at + 2) * 8u;
-    case UnwindOp::save_xmm128: return b.at<u16>(at + 2) * 16u;
+    case UnwindOp::alloc_small:
+      return info * 8u + 8;
+    case UnwindOp::alloc_large:
+      return info == 0 ? b.at<u16>(at + 2) * 8u : b.at<u32>(at + 2);
+    case UnwindOp::save_nonvol:
+      return b.at<u16>(at + 2) * 8u;
+    case UnwindOp::save_xmm128:
+      return b.at<u16>(at + 2) * 16u;
     case UnwindOp::save_nonvol_far:
-    case UnwindOp::save_xmm128_far: return b.at<u32>(at + 2);
-    default: return 0;
+    case UnwindOp::save_xmm128_far:
+      return b.at<u32>(at + 2);
+    default:
+      return 0;
   }
 }
 
@@ -57,14 +69,16 @@ Result<UnwindInfo> read_unwind_info(const Source<Rva>& image, Rva rva) {
   u.frame_register = head[3] & 15;
   u.frame_offset = (head[3] >> 4) * 16u;
   if (u.version != 1 && u.version != 2)
-    return fail(Error{.why = Why::unsupported, .type = "UNWIND_INFO", .detail = "unknown version of unwind data"});
+    return fail(
+        Error{.why = Why::unsupported, .type = "UNWIND_INFO", .detail = "unknown version of unwind data"});
   const u32 count = head[2];
   std::array<u8, 512> raw{};
   TRY_VOID(memory::read_exact(image, rva + 4, std::span(raw).first(count * 2)));
   const ByteView b(raw.data(), count * 2);
   for (u32 i = 0; i < count;) {
     const u64 at = i * 2ULL;
-    UnwindCode c{.offset = b.at<u8>(at), .op = static_cast<UnwindOp>(b.at<u8>(at + 1) & 15),
+    UnwindCode c{.offset = b.at<u8>(at),
+                 .op = static_cast<UnwindOp>(b.at<u8>(at + 1) & 15),
                  .info = static_cast<u8>(b.at<u8>(at + 1) >> 4)};
     const u32 n = slots(c.op, c.info, u.version);
     if (n == 0) return bad("an unknown unwind code");

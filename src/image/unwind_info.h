@@ -35,8 +35,8 @@ struct UnwindInfo {
   u8 version = 0;
   u8 flags = 0;
   u8 prolog_size = 0;
-  u8 frame_register = 0;  // 0: none
-  u32 frame_offset = 0;   // bytes
+  u8 frame_register = 0;          // 0: none
+  u32 frame_offset = 0;           // bytes
   std::vector<UnwindCode> codes;  // as they lie: last prologue instruction first; epilogue codes left out
   std::optional<RuntimeFunction> chained;
 };

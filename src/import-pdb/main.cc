@@ -59,7 +59,9 @@ class Types {
     switch (t.kind()) {
       case LF_POINTER: {
         PointerRecord r(TypeRecordKind::Pointer);
-        return ok(TypeDeserializer::deserializeAs(t, r)) ? builder_.pointer_ref(ref(r.ReferentType, depth + 1)) : 0;
+        return ok(TypeDeserializer::deserializeAs(t, r))
+                   ? builder_.pointer_ref(ref(r.ReferentType, depth + 1))
+                   : 0;
       }
       case LF_MODIFIER: {
         ModifierRecord r;
@@ -94,8 +96,10 @@ class Types {
         return builder_.named_ref(TypeKind::structure, type_name(r.Name, index));
       }
       case LF_PROCEDURE:
-      case LF_MFUNCTION: return builder_.ref({.kind = TypeKind::function});
-      default: return 0;
+      case LF_MFUNCTION:
+        return builder_.ref({.kind = TypeKind::function});
+      default:
+        return 0;
     }
   }
 
@@ -110,34 +114,50 @@ class Types {
     if (index.getSimpleMode() != SimpleTypeMode::Direct)
       return builder_.pointer_ref(ref(TypeIndex(index.getSimpleKind())));
     switch (index.getSimpleKind()) {
-      case SimpleTypeKind::Void: return builder_.base_ref("void", 0, false);
+      case SimpleTypeKind::Void:
+        return builder_.base_ref("void", 0, false);
       case SimpleTypeKind::NarrowCharacter:
-      case SimpleTypeKind::SignedCharacter: return builder_.base_ref("char", 1, true);
+      case SimpleTypeKind::SignedCharacter:
+        return builder_.base_ref("char", 1, true);
       case SimpleTypeKind::Boolean8:
       case SimpleTypeKind::Byte:
-      case SimpleTypeKind::UnsignedCharacter: return builder_.base_ref("unsigned char", 1, false);
-      case SimpleTypeKind::SByte: return builder_.base_ref("signed char", 1, true);
+      case SimpleTypeKind::UnsignedCharacter:
+        return builder_.base_ref("unsigned char", 1, false);
+      case SimpleTypeKind::SByte:
+        return builder_.base_ref("signed char", 1, true);
       case SimpleTypeKind::WideCharacter:
-      case SimpleTypeKind::Character16: return builder_.base_ref("wchar", 2, false);
+      case SimpleTypeKind::Character16:
+        return builder_.base_ref("wchar", 2, false);
       case SimpleTypeKind::Int16Short:
-      case SimpleTypeKind::Int16: return builder_.base_ref("short", 2, true);
+      case SimpleTypeKind::Int16:
+        return builder_.base_ref("short", 2, true);
       case SimpleTypeKind::UInt16Short:
-      case SimpleTypeKind::UInt16: return builder_.base_ref("unsigned short", 2, false);
+      case SimpleTypeKind::UInt16:
+        return builder_.base_ref("unsigned short", 2, false);
       case SimpleTypeKind::Int32Long:
-      case SimpleTypeKind::HResult: return builder_.base_ref("long", 4, true);
-      case SimpleTypeKind::Int32: return builder_.base_ref("int", 4, true);
-      case SimpleTypeKind::UInt32Long: return builder_.base_ref("unsigned long", 4, false);
+      case SimpleTypeKind::HResult:
+        return builder_.base_ref("long", 4, true);
+      case SimpleTypeKind::Int32:
+        return builder_.base_ref("int", 4, true);
+      case SimpleTypeKind::UInt32Long:
+        return builder_.base_ref("unsigned long", 4, false);
       case SimpleTypeKind::UInt32:
       case SimpleTypeKind::Boolean32:
-      case SimpleTypeKind::Character32: return builder_.base_ref("unsigned int", 4, false);
+      case SimpleTypeKind::Character32:
+        return builder_.base_ref("unsigned int", 4, false);
       case SimpleTypeKind::Int64Quad:
-      case SimpleTypeKind::Int64: return builder_.base_ref("long long", 8, true);
+      case SimpleTypeKind::Int64:
+        return builder_.base_ref("long long", 8, true);
       case SimpleTypeKind::UInt64Quad:
       case SimpleTypeKind::UInt64:
-      case SimpleTypeKind::Boolean64: return builder_.base_ref("unsigned long long", 8, false);
-      case SimpleTypeKind::Float32: return builder_.base_ref("float", 4, true, true);
-      case SimpleTypeKind::Float64: return builder_.base_ref("double", 8, true, true);
-      default: return 0;
+      case SimpleTypeKind::Boolean64:
+        return builder_.base_ref("unsigned long long", 8, false);
+      case SimpleTypeKind::Float32:
+        return builder_.base_ref("float", 4, true, true);
+      case SimpleTypeKind::Float64:
+        return builder_.base_ref("double", 8, true, true);
+      default:
+        return 0;
     }
   }
 
@@ -145,12 +165,15 @@ class Types {
     if (depth > 16) return 0;
     if (index.isSimple()) {
       const unsigned r = simple(index);
-      return r == 0 ? 0 : index.getSimpleMode() != SimpleTypeMode::Direct ? 8 : simple_size(index.getSimpleKind());
+      return r == 0                                            ? 0
+             : index.getSimpleMode() != SimpleTypeMode::Direct ? 8
+                                                               : simple_size(index.getSimpleKind());
     }
     if (!types_.contains(index) && index.toArrayIndex() >= types_.capacity()) return 0;
     CVType t = types_.getType(index);
     switch (t.kind()) {
-      case LF_POINTER: return 8;
+      case LF_POINTER:
+        return 8;
       case LF_MODIFIER: {
         ModifierRecord r;
         return ok(TypeDeserializer::deserializeAs(t, r)) ? size_of(r.ModifiedType, depth + 1) : 0;
@@ -174,7 +197,8 @@ class Types {
         if (!ok(TypeDeserializer::deserializeAs(t, r))) return 0;
         return r.isForwardRef() ? sizes_[type_name(r.Name, index)] : r.Size;
       }
-      default: return 0;
+      default:
+        return 0;
     }
   }
 
@@ -185,21 +209,26 @@ class Types {
       case SimpleTypeKind::UInt16Short:
       case SimpleTypeKind::UInt16:
       case SimpleTypeKind::WideCharacter:
-      case SimpleTypeKind::Character16: return 2;
+      case SimpleTypeKind::Character16:
+        return 2;
       case SimpleTypeKind::Int64Quad:
       case SimpleTypeKind::Int64:
       case SimpleTypeKind::UInt64Quad:
       case SimpleTypeKind::UInt64:
       case SimpleTypeKind::Boolean64:
-      case SimpleTypeKind::Float64: return 8;
+      case SimpleTypeKind::Float64:
+        return 8;
       case SimpleTypeKind::NarrowCharacter:
       case SimpleTypeKind::SignedCharacter:
       case SimpleTypeKind::UnsignedCharacter:
       case SimpleTypeKind::Boolean8:
       case SimpleTypeKind::Byte:
-      case SimpleTypeKind::SByte: return 1;
-      case SimpleTypeKind::Void: return 0;
-      default: return 4;
+      case SimpleTypeKind::SByte:
+        return 1;
+      case SimpleTypeKind::Void:
+        return 0;
+      default:
+        return 4;
     }
   }
 
@@ -218,7 +247,8 @@ class Types {
           bit_length = bits.BitSize;
         }
       }
-      types_.builder_.add_member(m.Name.str(), static_cast<unsigned>(m.FieldOffset), types_.ref(m.Type), bit_offset, bit_length);
+      types_.builder_.add_member(m.Name.str(), static_cast<unsigned>(m.FieldOffset), types_.ref(m.Type),
+                                 bit_offset, bit_length);
       return Error::success();
     }
     Error visitKnownMember(CVMemberRecord&, EnumeratorRecord& e) override {
@@ -260,8 +290,12 @@ class Types {
     CVType t = types_.getType(index);
     switch (t.kind()) {
       case LF_STRUCTURE:
-      case LF_CLASS: add_struct(t, index, ClassRecord(TypeRecordKind::Struct)); break;
-      case LF_UNION: add_struct(t, index, UnionRecord(TypeRecordKind::Union)); break;
+      case LF_CLASS:
+        add_struct(t, index, ClassRecord(TypeRecordKind::Struct));
+        break;
+      case LF_UNION:
+        add_struct(t, index, UnionRecord(TypeRecordKind::Union));
+        break;
       case LF_ENUM: {
         EnumRecord r(TypeRecordKind::Enum);
         if (!ok(TypeDeserializer::deserializeAs(t, r)) || r.isForwardRef()) return;
@@ -269,7 +303,8 @@ class Types {
         add_fields(r.FieldList);
         break;
       }
-      default: break;
+      default:
+        break;
     }
   }
 
@@ -291,14 +326,16 @@ class AddressMap {
     for (size_t i = 0; i + 40 <= original.size(); i += 40)
       sections_.push_back(support::endian::read32le(original.data() + i + 12));
     for (size_t i = 0; i + 8 <= omap.size(); i += 8)
-      omap_.emplace_back(support::endian::read32le(omap.data() + i), support::endian::read32le(omap.data() + i + 4));
+      omap_.emplace_back(support::endian::read32le(omap.data() + i),
+                         support::endian::read32le(omap.data() + i + 4));
   }
 
   uint32_t rva(uint16_t segment, uint32_t offset) const {
     if (segment == 0 || segment > sections_.size()) return 0;
     const uint32_t source = sections_[segment - 1] + offset;
     if (omap_.empty()) return source;
-    auto it = std::upper_bound(omap_.begin(), omap_.end(), source, [](uint32_t v, const auto& p) { return v < p.first; });
+    auto it = std::upper_bound(omap_.begin(), omap_.end(), source,
+                               [](uint32_t v, const auto& p) { return v < p.first; });
     if (it == omap_.begin()) return 0;
     --it;
     return it->second == 0 ? 0 : it->second + (source - it->first);
@@ -353,7 +390,8 @@ class Symbols {
         if (good(SymbolDeserializer::deserializeAs<PublicSym32>(s), p)) put(p.Name, p.Segment, p.Offset);
         break;
       }
-      default: break;
+      default:
+        break;
     }
   }
 
@@ -369,7 +407,8 @@ class Symbols {
   }
   void put(StringRef name, uint16_t segment, uint32_t offset) {
     const uint32_t rva = map_.rva(segment, offset);
-    if (rva == 0 || name.empty() || name.starts_with("??_C@") || !seen_.insert({rva, name.str()}).second) return;
+    if (rva == 0 || name.empty() || name.starts_with("??_C@") || !seen_.insert({rva, name.str()}).second)
+      return;
     builder_.add_symbol(name.str(), Rva(rva));
   }
 

@@ -36,20 +36,24 @@ Result<Mapping> AddressSpace::software_entry(VirtAddr va, u64 entry, u8 level, i
     // 0xffffffff0000 means "look the VAD up": the page was never touched by this process.
     const VirtAddr prototype(static_cast<u64>(static_cast<i64>(entry) >> 16));
     if (!is_kernel(prototype) || (entry >> 16) == 0xffff'ffff'0000 || depth > 0)
-      return fail(Error{.why = Why::paged_out, .level = level, .va = va, .detail = "prototype entry, no page in RAM"});
+      return fail(Error{
+          .why = Why::paged_out, .level = level, .va = va, .detail = "prototype entry, no page in RAM"});
     u64 value = 0;
     {
       const Result<Mapping> m = lookup(prototype, depth + 1, nullptr);
-      if (!m) return fail(Error{.why = Why::paged_out, .level = level, .va = va, .detail = "its prototype entry cannot be read"});
+      if (!m)
+        return fail(Error{
+            .why = Why::paged_out, .level = level, .va = va, .detail = "its prototype entry cannot be read"});
       const Result<u64> v = read<u64>(physical_, m->pa);
       if (!v) return fail(Error{.why = Why::not_in_dump, .level = level, .va = va, .pa = m->pa});
       value = *v;
     }
-    if ((value & kValid) != 0)
-      return Mapping{PhysAddr(value & kFrameMask), kPageSize, Via::prototype};
+    if ((value & kValid) != 0) return Mapping{PhysAddr(value & kFrameMask), kPageSize, Via::prototype};
     if ((value & kPrototype) == 0 && (value & kTransition) != 0)
       return Mapping{frame(value), kPageSize, Via::prototype};
-    return fail(Error{.why = Why::paged_out, .level = level, .va = va,
+    return fail(Error{.why = Why::paged_out,
+                      .level = level,
+                      .va = va,
                       .detail = (value & kPrototype) != 0 ? "in its file, not in RAM"
                                 : value == 0              ? "demand zero"
                                                           : "in the page file"});
@@ -58,7 +62,9 @@ Result<Mapping> AddressSpace::software_entry(VirtAddr va, u64 entry, u8 level, i
   // _MMPTE_SOFTWARE: PageFileHigh (bits 32..63) zero means demand zero, else an offset in a page file. With
   // the swizzle bit clear the mask of L1TF lies over it; both then read as "not in RAM".
   const bool demand_zero = (entry >> 32) == 0;
-  return fail(Error{.why = Why::paged_out, .level = level, .va = va,
+  return fail(Error{.why = Why::paged_out,
+                    .level = level,
+                    .va = va,
                     .detail = demand_zero ? "demand zero, never touched" : "in the page file"});
 }
 
@@ -97,7 +103,9 @@ Result<Mapping> AddressSpace::lookup(VirtAddr va, int depth, std::vector<Step>* 
   return fail(Error{.why = Why::not_present, .va = va});
 }
 
-Result<Mapping> AddressSpace::translate(VirtAddr va) const { return lookup(va, 0, nullptr); }
+Result<Mapping> AddressSpace::translate(VirtAddr va) const {
+  return lookup(va, 0, nullptr);
+}
 
 Walk AddressSpace::walk(VirtAddr va) const {
   Walk w;
@@ -112,7 +120,8 @@ Result<Slice> AddressSpace::at(VirtAddr va) const {
   if (cached.page == page) return Slice{cached.data + va.page_offset(), va.left_in_page(), {}};
   const Mapping m = TRY(lookup(va, 0, nullptr));
   // Only whole pages of mapped files are cached: their bytes stay where they are.
-  if (const auto whole = physical_.at(m.pa.page()); whole && whole->size == kPageSize && whole->keep == nullptr) {
+  if (const auto whole = physical_.at(m.pa.page());
+      whole && whole->size == kPageSize && whole->keep == nullptr) {
     cached = {page, whole->data};
     return Slice{whole->data + va.page_offset(), va.left_in_page(), {}};
   }

@@ -14,7 +14,7 @@ namespace unhang::memory {
 
 // One step of a walk through the tables, for !pte and --why.
 struct Step {
-  u8 level = 0;        // 5 PML5E ... 1 PTE
+  u8 level = 0;  // 5 PML5E ... 1 PTE
   PhysAddr entry_pa{};
   u64 entry = 0;
 };

@@ -40,8 +40,8 @@ void split(const Source<A>& source, A address, u64 size, Piece&& piece, Hole&& h
 }
 
 struct Some {
-  u64 size = 0;         // bytes had, from the start
-  Error error{};        // why it ended; meaningful when size is less than asked for
+  u64 size = 0;   // bytes had, from the start
+  Error error{};  // why it ended; meaningful when size is less than asked for
 };
 
 template <class A>
@@ -83,8 +83,8 @@ struct Hole {
 };
 
 struct Sparse {
-  std::vector<u8> bytes;     // zeros where a hole is
-  std::vector<Hole> holes;   // in order
+  std::vector<u8> bytes;    // zeros where a hole is
+  std::vector<Hole> holes;  // in order
   bool has(u64 offset, u64 size) const {
     if (offset > bytes.size() || size > bytes.size() - offset) return false;
     for (const Hole& h : holes)
@@ -120,7 +120,8 @@ std::string read_c_string(const Source<A>& source, A address, u64 limit) {
       [&](u64, const u8* data, u64 n) {
         if (!s.empty() && s.back() == '\0') return;
         const void* nul = std::memchr(data, 0, n);
-        s.append(reinterpret_cast<const char*>(data), nul == nullptr ? n : static_cast<const u8*>(nul) - data + 1);
+        s.append(reinterpret_cast<const char*>(data),
+                 nul == nullptr ? n : static_cast<const u8*>(nul) - data + 1);
       },
       [](u64, u64, const Error&) { return false; });
   if (const auto nul = s.find('\0'); nul != s.npos) s.resize(nul);

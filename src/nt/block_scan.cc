@@ -15,23 +15,29 @@ constexpr u64 kMostBytes = u64{256} << 20;
 bool held_resource(const Target& target, VirtAddr va) {
   const Object o(target, va);
   const auto links = o[ERESOURCE::SystemResourcesList];
-  if (!links || !is_kernel(links->flink) || !is_kernel(links->blink) || links->flink.value() % 8 != 0 || links->blink.value() % 8 != 0) return false;
+  if (!links || !is_kernel(links->flink) || !is_kernel(links->blink) || links->flink.value() % 8 != 0 ||
+      links->blink.value() % 8 != 0)
+    return false;
   const auto active = o[ERESOURCE::ActiveCount];
   const auto shared = o[ERESOURCE::NumberOfSharedWaiters], exclusive = o[ERESOURCE::NumberOfExclusiveWaiters];
-  if (!active || *active <= 0 || *active > 1000 || !shared || !exclusive || *shared > 10000 || *exclusive > 10000) return false;
+  if (!active || *active <= 0 || *active > 1000 || !shared || !exclusive || *shared > 10000 ||
+      *exclusive > 10000)
+    return false;
   const auto entry = o.address(ERESOURCE::OwnerEntry);
   if (!entry) return false;
   const Object owner(target, *entry);
   const auto thread = owner[OWNER_ENTRY::OwnerThread];
   const auto count = owner[OWNER_ENTRY::OwnerCount];
-  return thread && count && *count != 0 && *count < 1000 && is_thread(target, VirtAddr(thread->value() & ~u64{3}));
+  return thread && count && *count != 0 && *count < 1000 &&
+         is_thread(target, VirtAddr(thread->value() & ~u64{3}));
 }
 
 bool whole_irp(const Target& target, VirtAddr va) {
   if (!is_irp(target, va)) return false;
   const auto irp = read_irp(target, va);
   if (!irp || !irp->consistent || irp->stack_count == 0) return false;
-  const u64 needed = target.layouts().size_of("_IRP").value_or(0xd0) + irp->stack_count * target.layouts().size_of("_IO_STACK_LOCATION").value_or(0x48);
+  const u64 needed = target.layouts().size_of("_IRP").value_or(0xd0) +
+                     irp->stack_count * target.layouts().size_of("_IO_STACK_LOCATION").value_or(0x48);
   return irp->size >= needed;
 }
 

@@ -1,5 +1,6 @@
-// Objects by their shape, in dumps that hold only blocks of kernel memory (triage dumps): their lists lead out of
-// what is there. A shape is accepted only with a second witness: a neighbour's link, an owner that is a thread.
+// Objects by their shape, in dumps that hold only blocks of kernel memory (triage dumps): their lists lead
+// out of what is there. A shape is accepted only with a second witness: a neighbour's link, an owner that is
+// a thread.
 #pragma once
 
 #include <vector>

@@ -51,10 +51,12 @@ std::vector<VirtAddr> idt_handlers(const Source<VirtAddr>& space, VirtAddr idt) 
   return out;
 }
 
-// With KVA shadow a CPU in user mode runs on tables that map little of the kernel. KPRCB.KernelDirectoryTableBase
-// holds the real ones; its place differs by build (gs:7000h, later gs:9000h), so every aligned value in the
-// KPCR is tried: a page that refers to itself in its upper half is a top-level table of Windows.
-std::vector<PhysAddr> shadowed_tables(const Search& s, const dump::CpuState& cpu, const Source<VirtAddr>& shadow) {
+// With KVA shadow a CPU in user mode runs on tables that map little of the kernel.
+// KPRCB.KernelDirectoryTableBase holds the real ones; its place differs by build (gs:7000h, later gs:9000h),
+// so every aligned value in the KPCR is tried: a page that refers to itself in its upper half is a top-level
+// table of Windows.
+std::vector<PhysAddr> shadowed_tables(const Search& s, const dump::CpuState& cpu,
+                                      const Source<VirtAddr>& shadow) {
   std::vector<PhysAddr> out;
   for (const u64 gs : {cpu.kernel_gs_base.value_or(0), cpu.gs.base}) {
     if (!is_kernel(VirtAddr(gs))) continue;
@@ -99,10 +101,12 @@ std::optional<KernelPlace> from_cpus(const Search& s) {
       const dump::CpuState& cpu = s.dump.cpus[i];
       if (!cpu.long_mode() || cpu.user_mode() != user) continue;
       const PhysAddr cr3(cpu.cr3 & kFrameMask);
-      if (auto k = from_cpu(s, i, cr3, fmt::format("CR3 of CPU {}{}", i, user ? " (user mode)" : ""))) return k;
+      if (auto k = from_cpu(s, i, cr3, fmt::format("CR3 of CPU {}{}", i, user ? " (user mode)" : "")))
+        return k;
       const AddressSpace shadow = s.space(cr3, cpu.paging_levels());
       for (const PhysAddr dtb : shadowed_tables(s, cpu, shadow))
-        if (auto k = from_cpu(s, i, dtb, fmt::format("KPCR of CPU {}, which runs on shadow tables", i))) return k;
+        if (auto k = from_cpu(s, i, dtb, fmt::format("KPCR of CPU {}, which runs on shadow tables", i)))
+          return k;
     }
   return std::nullopt;
 }
@@ -113,7 +117,8 @@ std::optional<KernelPlace> from_header(const Search& s) {
   const auto& h = *s.dump.header;
   for (const int levels : {4, 5}) {
     const AddressSpace space = s.space(h.directory_table_base, levels);
-    for (const VirtAddr inside : {h.ps_loaded_module_list, h.ps_active_process_head, h.kd_debugger_data_block}) {
+    for (const VirtAddr inside :
+         {h.ps_loaded_module_list, h.ps_active_process_head, h.kd_debugger_data_block}) {
       if (!is_kernel(inside) || !memory::read<u64>(space, inside)) continue;
       if (const auto base = kernel_base_below(space, inside))
         return KernelPlace{h.directory_table_base, levels, *base, "Windows dump header",
@@ -124,9 +129,11 @@ std::optional<KernelPlace> from_header(const Search& s) {
 }
 
 // Every mapped page of the kernel half that begins like an image, in the order of the tables.
-std::optional<VirtAddr> base_by_tables(const Search& s, const AddressSpace& space, u64 table, int level, u64 va) {
+std::optional<VirtAddr> base_by_tables(const Search& s, const AddressSpace& space, u64 table, int level,
+                                       u64 va) {
   std::array<u64, 512> entries{};
-  if (!memory::read_exact(s.physical, PhysAddr(table), {reinterpret_cast<u8*>(entries.data()), sizeof entries}))
+  if (!memory::read_exact(s.physical, PhysAddr(table),
+                          {reinterpret_cast<u8*>(entries.data()), sizeof entries}))
     return std::nullopt;
   for (u64 i = 0; i < 512; i++) {
     const u64 e = entries[i];
@@ -189,7 +196,8 @@ std::optional<KernelPlace> from_low_stub(const Search& s) {
     const u64 target = v.at<u64>(0x70), cr3 = v.at<u64>(0xa0);
     if ((target & 0xfffff800'00000003) != 0xfffff800'00000000 || (cr3 & 0xffffff00'00000fff) != 0) continue;
     for (const int levels : {4, 5})
-      if (auto k = with_tables(s, PhysAddr(cr3), levels, fmt::format("processor start block at {:#x}", pa))) return k;
+      if (auto k = with_tables(s, PhysAddr(cr3), levels, fmt::format("processor start block at {:#x}", pa)))
+        return k;
   }
   return std::nullopt;
 }
@@ -212,7 +220,8 @@ std::optional<KernelPlace> from_scan(const Search& s) {
         self = (e & 1) != 0 && PhysAddr(e & kFrameMask) == page;
       }
       if (!self) continue;
-      const std::string how = fmt::format("scan of physical memory for page tables, found at {:#x}", page.value());
+      const std::string how =
+          fmt::format("scan of physical memory for page tables, found at {:#x}", page.value());
       if (four)
         if (auto k = with_tables(s, page, 4, how)) return k;
       if (five)

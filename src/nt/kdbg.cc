@@ -14,7 +14,8 @@ constexpr u64 kLeastSize = 0x290, kMostSize = 0x600;
 
 bool valid(ByteView b, VirtAddr kernel_base) {
   const u32 size = b.at<u32>(0x14);
-  return b.at<u32>(0x10) == kTag && size >= kLeastSize && size <= kMostSize && b.at<u64>(0x18) == kernel_base.value();
+  return b.at<u32>(0x10) == kTag && size >= kLeastSize && size <= kMostSize &&
+         b.at<u64>(0x18) == kernel_base.value();
 }
 
 std::vector<u8> read_block(const Source<VirtAddr>& kernel, VirtAddr va) {
@@ -33,7 +34,8 @@ std::optional<Kdbg> cut(std::vector<u8> bytes, VirtAddr va, VirtAddr base, std::
 // Windows 8 and later keep the block encoded unless a debugger was enabled at boot. Three values undo it, for
 // each 8 bytes (described by many forensics tools; QEMU's contrib/elf2dmp does the same).
 std::optional<Kdbg> decode(const Source<VirtAddr>& kernel, VirtAddr va, const Module& nt) {
-  const auto never_at = nt.find("KiWaitNever"), always_at = nt.find("KiWaitAlways"), encoded_at = nt.find("KdpDataBlockEncoded");
+  const auto never_at = nt.find("KiWaitNever"), always_at = nt.find("KiWaitAlways"),
+             encoded_at = nt.find("KdpDataBlockEncoded");
   if (!never_at || !always_at || !encoded_at) return std::nullopt;
   const auto never = memory::read<u64>(kernel, *never_at), always = memory::read<u64>(kernel, *always_at);
   if (!never || !always) return std::nullopt;
@@ -48,8 +50,8 @@ std::optional<Kdbg> decode(const Source<VirtAddr>& kernel, VirtAddr va, const Mo
   return cut(std::move(bytes), va, nt.base(), "symbol KdDebuggerDataBlock, decoded");
 }
 
-// "KDBG" in nt's sections, 16 bytes into a block that names this kernel's base. It lies in writable data, which
-// is searched first; images made by other linkers have been seen to keep it elsewhere.
+// "KDBG" in nt's sections, 16 bytes into a block that names this kernel's base. It lies in writable data,
+// which is searched first; images made by other linkers have been seen to keep it elsewhere.
 std::optional<Kdbg> scan(const Source<VirtAddr>& kernel, const Module& nt) {
   if (nt.image() == nullptr) return std::nullopt;
   for (const bool writable : {true, false})
@@ -88,7 +90,9 @@ std::optional<Kdbg> find_kdbg(const dump::DumpFile& dump, const Source<VirtAddr>
     // fwcfg64 puts the address of a decoded copy into the first bug check parameter (FORMATS 1.2).
     const VirtAddr copy(dump.header->bug_check_parameters[0]);
     if (is_kernel(copy))
-      if (auto k = cut(read_block(kernel, copy), copy, nt.base(), "decoded copy left by the guest's fwcfg driver")) return k;
+      if (auto k =
+              cut(read_block(kernel, copy), copy, nt.base(), "decoded copy left by the guest's fwcfg driver"))
+        return k;
   }
   return scan(kernel, nt);
 }

@@ -1,5 +1,5 @@
-// KDDEBUGGER_DATA64, "KDBG": what the kernel tells a debugger about itself - addresses of its lists and, since
-// Windows 7, offsets of a few members. Layout: public header wdbgexts.h; fields are only ever appended.
+// KDDEBUGGER_DATA64, "KDBG": what the kernel tells a debugger about itself - addresses of its lists and,
+// since Windows 7, offsets of a few members. Layout: public header wdbgexts.h; fields are only ever appended.
 #pragma once
 
 #include <optional>
@@ -14,7 +14,8 @@ namespace unhang::nt {
 
 class Kdbg {
  public:
-  Kdbg(std::vector<u8> bytes, VirtAddr va, std::string how) : bytes_(std::move(bytes)), va_(va), how_(std::move(how)) {}
+  Kdbg(std::vector<u8> bytes, VirtAddr va, std::string how)
+      : bytes_(std::move(bytes)), va_(va), how_(std::move(how)) {}
 
   // Field offsets. Those that hold the address of a kernel variable:
   enum Field : u32 {
@@ -48,8 +49,8 @@ class Kdbg {
   std::string how_;
 };
 
-// Looks for it: the copy in a triage dump, the header's or the symbol's address (plain, or decoded as Windows 8
-// and later keep it), the decoded copy that a VMCOREINFO note points to, a scan of nt's writable data.
+// Looks for it: the copy in a triage dump, the header's or the symbol's address (plain, or decoded as Windows
+// 8 and later keep it), the decoded copy that a VMCOREINFO note points to, a scan of nt's writable data.
 std::optional<Kdbg> find_kdbg(const dump::DumpFile& dump, const Source<VirtAddr>& kernel, const Module& nt);
 
 }  // namespace unhang::nt

@@ -94,7 +94,8 @@ class Scorer {
       test(*dtb != 0 && (*dtb & 0xff0) == 0 && *dtb >> 52 == 0);
     if (const auto name = read<std::array<u8, 15>>(process, "_EPROCESS", "ImageFileName")) {
       const auto end = std::find(name->begin(), name->end(), 0);
-      test(end != name->begin() && std::all_of(name->begin(), end, [](u8 c) { return c >= 0x20 && c < 0x7f; }));
+      test(end != name->begin() &&
+           std::all_of(name->begin(), end, [](u8 c) { return c >= 0x20 && c < 0x7f; }));
     }
     const auto list = offset("_EPROCESS", "ThreadListHead"), link = offset("_ETHREAD", "ThreadListEntry");
     if (!list || !link || !pid) return;
@@ -113,10 +114,12 @@ class Scorer {
     if (const auto p = read<u64>(thread, "_ETHREAD", "Cid.UniqueProcess")) test(*p == pid);
     if (const auto s = read<u8>(thread, "_KTHREAD", "State")) test(*s <= 9);
     if (const auto r = read<u8>(thread, "_KTHREAD", "WaitReason")) test(*r <= 45);
-    const auto base = read<VirtAddr>(thread, "_KTHREAD", "StackBase"), limit = read<VirtAddr>(thread, "_KTHREAD", "StackLimit"),
+    const auto base = read<VirtAddr>(thread, "_KTHREAD", "StackBase"),
+               limit = read<VirtAddr>(thread, "_KTHREAD", "StackLimit"),
                stack = read<VirtAddr>(thread, "_KTHREAD", "KernelStack");
     if (base && limit && stack)
-      test(is_kernel(*base) && *base > *limit && base->page_offset() == 0 && *stack <= *base && *stack >= *limit);
+      test(is_kernel(*base) && *base > *limit && base->page_offset() == 0 && *stack <= *base &&
+           *stack >= *limit);
     if (const auto irps = read<ListEntry>(thread, "_ETHREAD", "IrpList"))
       test(is_kernel(irps->flink) && is_kernel(irps->blink));
   }
@@ -134,7 +137,9 @@ u32 build_number(const std::string& version) {
 
 }  // namespace
 
-std::span<const KdbgFact> kdbg_facts() { return kFacts; }
+std::span<const KdbgFact> kdbg_facts() {
+  return kFacts;
+}
 
 std::vector<LayoutScore> rank_layouts(const LayoutEvidence& evidence) {
   std::vector<VirtAddr> links;

@@ -28,7 +28,9 @@ class Layouts {
     exact_ = std::move(layout);
     exact_confidence_ = confidence;
   }
-  void set_offset(std::string type, std::string path, u32 offset) { offsets_[{std::move(type), std::move(path)}] = offset; }
+  void set_offset(std::string type, std::string path, u32 offset) {
+    offsets_[{std::move(type), std::move(path)}] = offset;
+  }
   // Best first. confidence: how well the first one was confirmed by the target.
   void set_candidates(std::vector<std::shared_ptr<const symbols::Layout>> candidates, Confidence confidence) {
     candidates_ = std::move(candidates);

@@ -15,6 +15,8 @@ MemberLine::MemberLine(TypeName type, const char* path, u32 size, std::array<con
   lines().push_back(this);
 }
 
-const std::vector<const MemberLine*>& MemberLine::all() { return lines(); }
+const std::vector<const MemberLine*>& MemberLine::all() {
+  return lines();
+}
 
 }  // namespace unhang::nt

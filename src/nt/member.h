@@ -80,7 +80,8 @@ template <class T>
 class Member : public MemberLine {
  public:
   static_assert(std::is_trivially_copyable_v<T>);
-  Member(TypeName type, const char* path, const char* older1 = nullptr, const char* older2 = nullptr, const char* older3 = nullptr)
+  Member(TypeName type, const char* path, const char* older1 = nullptr, const char* older2 = nullptr,
+         const char* older3 = nullptr)
       : MemberLine(type, path, expected_size<T>(), {older1, older2, older3}) {}
 };
 

@@ -27,7 +27,11 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) {
 }  // namespace
 
 Module::Module(std::string file_name, std::string path, VirtAddr base, u64 size)
-    : file_name_(std::move(file_name)), path_(std::move(path)), name_(short_name(file_name_)), base_(base), size_(size) {}
+    : file_name_(std::move(file_name)),
+      path_(std::move(path)),
+      name_(short_name(file_name_)),
+      base_(base),
+      size_(size) {}
 
 void Module::set_location(std::string file_name, std::string path, u64 size) {
   file_name_ = std::move(file_name);
@@ -56,7 +60,8 @@ std::optional<Module::Named> Module::name_of(VirtAddr va) const {
   const Rva rva(va - base_);
   auto named = [&](std::string_view symbol, Rva at) {
     const u64 offset = rva - at;
-    return Named{offset == 0 ? std::string(symbol) : fmt::format("{}+{:#x}", symbol, offset), std::string(symbol), offset};
+    return Named{offset == 0 ? std::string(symbol) : fmt::format("{}+{:#x}", symbol, offset),
+                 std::string(symbol), offset};
   };
   if (symbols_ != nullptr)
     if (const auto s = symbols_->symbol_at(rva)) return named(s->name, s->rva);
@@ -64,7 +69,8 @@ std::optional<Module::Named> Module::name_of(VirtAddr va) const {
   // Exports name a few functions only: the nearest one below may be another function far away. It is the
   // right one when the unwind data has a function that begins there and contains the address.
   const auto& exports = image_->exports();
-  auto it = std::upper_bound(exports.begin(), exports.end(), rva, [](Rva a, const image::Export& e) { return a < e.rva; });
+  auto it = std::upper_bound(exports.begin(), exports.end(), rva,
+                             [](Rva a, const image::Export& e) { return a < e.rva; });
   if (it == exports.begin()) return std::nullopt;
   --it;
   while (it != exports.begin() && std::prev(it)->rva == it->rva) --it;
@@ -90,13 +96,16 @@ void ModuleList::add(std::unique_ptr<Module> module) {
 }
 
 const Module* ModuleList::find(VirtAddr va) const {
-  auto it = std::upper_bound(modules_.begin(), modules_.end(), va, [](VirtAddr a, const auto& m) { return a < m->base(); });
+  auto it = std::upper_bound(modules_.begin(), modules_.end(), va,
+                             [](VirtAddr a, const auto& m) { return a < m->base(); });
   if (it == modules_.begin()) return nullptr;
   --it;
   return (*it)->contains(va) ? it->get() : nullptr;
 }
 
-Module* ModuleList::find(VirtAddr va) { return const_cast<Module*>(std::as_const(*this).find(va)); }
+Module* ModuleList::find(VirtAddr va) {
+  return const_cast<Module*>(std::as_const(*this).find(va));
+}
 
 const Module* ModuleList::find_name(std::string_view name) const {
   for (const auto& m : modules_)

@@ -37,10 +37,11 @@ class Module {
   void set_symbols(std::shared_ptr<const symbols::Layout> layout, std::string from);
   bool looked_for_symbols = false;
 
-  // "KiSwapContext+0x7a" by symbols, an export's name when the address is inside that function, else "+0x123".
+  // "KiSwapContext+0x7a" by symbols, an export's name when the address is inside that function, else
+  // "+0x123".
   struct Named {
-    std::string text;      // without the module: "KiSwapContext+0x7a"; empty: only module+offset is known
-    std::string symbol;    // "KiSwapContext"
+    std::string text;    // without the module: "KiSwapContext+0x7a"; empty: only module+offset is known
+    std::string symbol;  // "KiSwapContext"
     u64 offset = 0;
   };
   std::optional<Named> name_of(VirtAddr va) const;

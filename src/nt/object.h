@@ -34,7 +34,8 @@ struct ValueOf<AnyInteger> {
 class Object {
  public:
   Object(const Target& target, VirtAddr va);
-  Object(const Target& target, VirtAddr va, const Source<VirtAddr>& space) : target_(&target), va_(va), space_(&space) {}
+  Object(const Target& target, VirtAddr va, const Source<VirtAddr>& space)
+      : target_(&target), va_(va), space_(&space) {}
 
   VirtAddr va() const { return va_; }
   const Target& target() const { return *target_; }

@@ -46,7 +46,8 @@ Result<void> Target::find_windows() {
       place_.base_how = "first module that the dump lists";
     }
     if (!is_kernel(place_.base))
-      return fail(Error{.why = Why::bad_file, .type = "Windows triage dump", .detail = "it does not name a kernel"});
+      return fail(
+          Error{.why = Why::bad_file, .type = "Windows triage dump", .detail = "it does not name a kernel"});
     note("kernel base", place_.base_how);
     return {};
   }
@@ -62,11 +63,13 @@ Result<void> Target::find_windows() {
     physical_ = reading;
     place_ = *place;
     paging_ = std::make_unique<memory::AddressSpace>(
-        *physical_, place_.dtb, memory::PagingRules{.levels = place_.levels, .end_of_ram = physical_->ranges().back().end()});
+        *physical_, place_.dtb,
+        memory::PagingRules{.levels = place_.levels, .end_of_ram = physical_->ranges().back().end()});
     kernel_ = paging_.get();
     note("page tables", place_.dtb_how);
     note("kernel base", place_.base_how);
-    if (reading != readings.front()) note("memory map", "the file has no hole below 4 GiB; RAM above it was moved there");
+    if (reading != readings.front())
+      note("memory map", "the file has no hole below 4 GiB; RAM above it was moved there");
     return {};
   }
   return fail(*first_error);
@@ -96,7 +99,8 @@ Result<void> Target::load_kernel(const TargetOptions& options) {
   } else {
     // The page with the GUID is missing. Addresses that the dump states identify the build as well: three
     // lists at three places is no coincidence.
-    found = store_.find_if("ntkrnlmp.pdb", [&](const symbols::Layout& layout) { return addresses_agree(layout); });
+    found = store_.find_if("ntkrnlmp.pdb",
+                           [&](const symbols::Layout& layout) { return addresses_agree(layout); });
     how = "addresses of the kernel's lists that the dump states";
   }
   if (found) {
@@ -111,7 +115,8 @@ Result<void> Target::load_kernel(const TargetOptions& options) {
   if (kdbg_)
     note("KDBG", kdbg_->how());
   else
-    gaps_.push_back({"KDBG", "", "not found: it is encoded and the symbols that decode it are missing, or its page is"});
+    gaps_.push_back(
+        {"KDBG", "", "not found: it is encoded and the symbols that decode it are missing, or its page is"});
   return {};
 }
 
@@ -149,11 +154,13 @@ void Target::choose_layouts() {
   const bool sure = best.tested >= kEnough && best.share() >= 0.97;
   layouts_.set_candidates(std::move(layouts), sure ? Confidence::derived : Confidence::guess);
   if (layouts_.exact() != nullptr) return;
-  note("layout", fmt::format("built-in {}: {} of {} checks on the target pass", best.layout->build(), best.passed, best.tested));
+  note("layout", fmt::format("built-in {}: {} of {} checks on the target pass", best.layout->build(),
+                             best.passed, best.tested));
   if (!sure)
     gaps_.push_back({"kernel layout", "",
                      fmt::format("no known layout is confirmed by the target (best: {}, {} of {} checks): "
-                                 "members are guesses", best.layout->build(), best.passed, best.tested)});
+                                 "members are guesses",
+                                 best.layout->build(), best.passed, best.tested)});
   if (!kdbg_) return;
   for (const KdbgFact& fact : kdbg_facts())
     if (const u16 offset = kdbg_->number(fact.field); fact.path != nullptr && offset != 0)
@@ -193,9 +200,11 @@ void Target::read_version() {
   build_ = memory::read<u32>(kernel(), kUserSharedData + 0x260).value_or(0);  // since Windows 10
   if (build_ == 0 || build_ > 0xffff) {
     // NtBuildNumber: 0xF0001DB1 on a free build of 7601.
-    if (const auto at = symbol("NtBuildNumber")) build_ = memory::read<u32>(kernel(), *at).value_or(0) & 0xffff;
+    if (const auto at = symbol("NtBuildNumber"))
+      build_ = memory::read<u32>(kernel(), *at).value_or(0) & 0xffff;
   }
-  if (build_ == 0 && !build_lab_.empty()) build_ = static_cast<u32>(std::strtoul(build_lab_.c_str(), nullptr, 10));
+  if (build_ == 0 && !build_lab_.empty())
+    build_ = static_cast<u32>(std::strtoul(build_lab_.c_str(), nullptr, 10));
   if (build_ == 0 && dump_.header) build_ = dump_.header->minor_version;
 }
 
@@ -217,7 +226,8 @@ Result<Bound> Target::bind(const MemberLine& member) const {
   auto& slot = bindings_[member.number()];
   if (slot) return *slot;
   slot = [&]() -> Result<Bound> {
-    const char* names[1 + MemberLine::kOlderNames] = {member.path(), member.older()[0], member.older()[1], member.older()[2]};
+    const char* names[1 + MemberLine::kOlderNames] = {member.path(), member.older()[0], member.older()[1],
+                                                      member.older()[2]};
     for (const char* path : names) {
       if (path == nullptr) continue;
       const auto r = layouts_.resolve(member.type(), path);
@@ -226,7 +236,8 @@ Result<Bound> Target::bind(const MemberLine& member) const {
       // An unknown size (a layout that gives offsets only) is the reader's.
       const bool fits = f.bit_length != 0 || member.size() == 0 || f.size == 0 || f.size == member.size();
       if (!fits) return fail(Error{.why = Why::layout_mismatch, .type = member.type(), .member = path});
-      return Bound{f.offset, f.size == 0 ? member.size() : f.size, f.bit_offset, f.bit_length, r->confidence, r->source};
+      return Bound{f.offset, f.size == 0 ? member.size() : f.size, f.bit_offset, f.bit_length, r->confidence,
+                   r->source};
     }
     return fail(Error{.why = Why::no_member, .type = member.type(), .member = member.path()});
   }();
@@ -295,7 +306,8 @@ std::string Target::symbolize(VirtAddr va) const {
 Result<std::string> Target::read_string(const UnicodeString& s, const Source<VirtAddr>& space) const {
   if (s.length == 0) return std::string();
   if (s.length % 2 != 0 || s.length > s.maximum)
-    return fail(Error{.why = Why::implausible, .va = s.buffer, .type = "_UNICODE_STRING", .member = "Length"});
+    return fail(
+        Error{.why = Why::implausible, .va = s.buffer, .type = "_UNICODE_STRING", .member = "Length"});
   std::vector<u8> bytes(s.length);
   if (auto r = memory::read_exact(space, s.buffer, std::span<u8>(bytes)); !r) {
     Error e = r.error();
@@ -315,9 +327,13 @@ void Target::record(const MemberLine& member, VirtAddr object, const Bound& boun
 
 Object::Object(const Target& target, VirtAddr va) : target_(&target), va_(va), space_(&target.kernel()) {}
 
-Result<Bound> Object::bind(const MemberLine& member) const { return target_->bind(member); }
+Result<Bound> Object::bind(const MemberLine& member) const {
+  return target_->bind(member);
+}
 
-Result<VirtAddr> Object::address(const MemberLine& member) const { return va_ + TRY(bind(member)).offset; }
+Result<VirtAddr> Object::address(const MemberLine& member) const {
+  return va_ + TRY(bind(member)).offset;
+}
 
 Result<void> Object::read_bytes(const MemberLine& member, const Bound& bound, std::span<u8> out) const {
   target_->record(member, va_, bound);
@@ -332,7 +348,8 @@ Result<void> Object::read_bytes(const MemberLine& member, const Bound& bound, st
 
 Result<u64> Object::read_integer(const MemberLine& member, const Bound& bound) const {
   u64 value = 0;
-  if (bound.size > 8) return fail(Error{.why = Why::layout_mismatch, .type = member.type(), .member = member.path()});
+  if (bound.size > 8)
+    return fail(Error{.why = Why::layout_mismatch, .type = member.type(), .member = member.path()});
   TRY_VOID(read_bytes(member, bound, {reinterpret_cast<u8*>(&value), bound.size == 0 ? 8 : bound.size}));
   if (bound.bit_length == 0) return value;
   const u64 mask = bound.bit_length >= 64 ? ~u64{0} : (u64{1} << bound.bit_length) - 1;

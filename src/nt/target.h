@@ -1,7 +1,7 @@
 // Target: one opened dump with what is known of the Windows in it. Everything above layer 4 starts here.
 //
-// Two targets of different builds can be open at once: nothing about a target is kept in the process. A target
-// is for one thread at a time; its dump's physical pages are thread-safe.
+// Two targets of different builds can be open at once: nothing about a target is kept in the process. A
+// target is for one thread at a time; its dump's physical pages are thread-safe.
 #pragma once
 
 #include <map>

@@ -9,11 +9,16 @@ namespace unhang::nt {
 
 std::string_view name(WalkEnd end) {
   switch (end) {
-    case WalkEnd::complete: return "complete";
-    case WalkEnd::unreadable: return "unreadable";
-    case WalkEnd::broken_back_link: return "broken_back_link";
-    case WalkEnd::cycle: return "cycle";
-    case WalkEnd::limit: return "limit";
+    case WalkEnd::complete:
+      return "complete";
+    case WalkEnd::unreadable:
+      return "unreadable";
+    case WalkEnd::broken_back_link:
+      return "broken_back_link";
+    case WalkEnd::cycle:
+      return "cycle";
+    case WalkEnd::limit:
+      return "limit";
   }
   return "limit";
 }
@@ -21,11 +26,20 @@ std::string_view name(WalkEnd end) {
 std::string Walk::how() const {
   std::string s;
   switch (end) {
-    case WalkEnd::complete: return "complete";
-    case WalkEnd::unreadable: s = fmt::format("ended at {}: {}", at, text(error)); break;
-    case WalkEnd::broken_back_link: s = fmt::format("the back link of {} does not match", at); break;
-    case WalkEnd::cycle: s = fmt::format("came back to {} instead of the head", at); break;
-    case WalkEnd::limit: s = fmt::format("gave up after {} entries", links.size()); break;
+    case WalkEnd::complete:
+      return "complete";
+    case WalkEnd::unreadable:
+      s = fmt::format("ended at {}: {}", at, text(error));
+      break;
+    case WalkEnd::broken_back_link:
+      s = fmt::format("the back link of {} does not match", at);
+      break;
+    case WalkEnd::cycle:
+      s = fmt::format("came back to {} instead of the head", at);
+      break;
+    case WalkEnd::limit:
+      s = fmt::format("gave up after {} entries", links.size());
+      break;
   }
   if (from_tail != 0) s += fmt::format("; {} found from its end", from_tail);
   return s;
@@ -34,8 +48,8 @@ std::string Walk::how() const {
 namespace {
 
 // From the head's Blink back to where the forward walk got to. Adds what is new, in list order.
-void from_the_tail(const Source<VirtAddr>& space, VirtAddr head, size_t limit, std::unordered_set<VirtAddr>& seen,
-                   Walk& walk) {
+void from_the_tail(const Source<VirtAddr>& space, VirtAddr head, size_t limit,
+                   std::unordered_set<VirtAddr>& seen, Walk& walk) {
   const auto h = memory::read<ListEntry>(space, head);
   if (!h) return;
   std::vector<VirtAddr> back;
@@ -51,7 +65,8 @@ void from_the_tail(const Source<VirtAddr>& space, VirtAddr head, size_t limit, s
   walk.links.insert(walk.links.end(), back.rbegin(), back.rend());
 }
 
-Walk forward(const Source<VirtAddr>& space, VirtAddr head, bool keep_head, size_t limit, std::unordered_set<VirtAddr>& seen) {
+Walk forward(const Source<VirtAddr>& space, VirtAddr head, bool keep_head, size_t limit,
+             std::unordered_set<VirtAddr>& seen) {
   Walk walk;
   auto stop = [&](WalkEnd end, VirtAddr at, Error error = {}) {
     walk.end = end;

@@ -23,9 +23,9 @@ struct Walk {
   // Addresses of the links (not of the objects that contain them), the head left out.
   std::vector<VirtAddr> links;
   WalkEnd end = WalkEnd::complete;
-  VirtAddr at{};            // where the walk ended, when it is not complete
-  Error error{};            // for unreadable
-  size_t from_tail = 0;     // how many of the links, the last ones, were found walking backwards from the head
+  VirtAddr at{};         // where the walk ended, when it is not complete
+  Error error{};         // for unreadable
+  size_t from_tail = 0;  // how many of the links, the last ones, were found walking backwards from the head
 
   bool complete() const { return end == WalkEnd::complete; }
   // One line for a report: "ended at fffff800`12345678: ... is not in the dump; 3 more found from its end".

@@ -25,7 +25,9 @@ Json convert(const Node& node) {
       Json map = Json::object();
       // Keys are unique in a Node: no need for the library to look for an equal one each time.
       auto& members = map.get_ref<Json::object_t&>();
-      for (const auto& [key, value] : v) static_cast<std::vector<std::pair<const std::string, Json>>&>(members).emplace_back(key, convert(value));
+      for (const auto& [key, value] : v)
+        static_cast<std::vector<std::pair<const std::string, Json>>&>(members).emplace_back(key,
+                                                                                            convert(value));
       return map;
     } else {
       return v;

@@ -12,7 +12,8 @@ void print_stack(const Node& frames, Text& out, bool numbers) {
     std::string s = numbers ? fmt::format("{:02x} ", number++) : "";
     s += fmt::format("{} {} : ", VirtAddr(f.get("sp").as_u64()), VirtAddr(f.get("return_address").as_u64()));
     if (args) {
-      for (const Node& a : f.get("args").items()) s += a.is_null() ? "????????`???????? " : fmt::format("{} ", a.as_address());
+      for (const Node& a : f.get("args").items())
+        s += a.is_null() ? "????????`???????? " : fmt::format("{} ", a.as_address());
       s += ": ";
     }
     s += f.get("symbol").as_text();
@@ -30,7 +31,8 @@ void print_stack_end(const Node& thread, Text& out) {
 void print_gaps(const Node& gaps, Text& out) {
   for (const Node& g : gaps.items()) {
     const std::string_view where = g.get("where").as_text();
-    out.line("*** {}{}: {}", g.get("what").as_text(), where.empty() ? "" : fmt::format(" at {}", where), g.get("why").as_text());
+    out.line("*** {}{}: {}", g.get("what").as_text(), where.empty() ? "" : fmt::format(" at {}", where),
+             g.get("why").as_text());
   }
 }
 

@@ -33,7 +33,8 @@ void Text::paragraph(std::string_view text, size_t width, size_t hang) {
   while (!text.empty()) {
     const auto end = std::min(text.find(' '), text.size());
     const std::string_view word = text.substr(0, end);
-    const size_t room = width > indent_ * 2 + (first ? 0 : hang) ? width - indent_ * 2 - (first ? 0 : hang) : 20;
+    const size_t room =
+        width > indent_ * 2 + (first ? 0 : hang) ? width - indent_ * 2 - (first ? 0 : hang) : 20;
     if (line.size() > lead && line.size() + 1 + word.size() > room) flush();
     if (!word.empty()) line += (line.empty() || line.back() == ' ' ? "" : " ") + std::string(word);
     text.remove_prefix(std::min(end + 1, text.size()));

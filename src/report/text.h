@@ -1,5 +1,5 @@
-// Text rendering of answer trees. A map may name a shape, which prints it as people know it from WinDbg; other
-// nodes are printed as an indented tree.
+// Text rendering of answer trees. A map may name a shape, which prints it as people know it from WinDbg;
+// other nodes are printed as an indented tree.
 #pragma once
 
 #include <string>

@@ -10,7 +10,8 @@ namespace unhang::stack {
 namespace {
 
 // KSWITCH_FRAME at KTHREAD.KernelStack of a thread that is not running: Rbp +0x30, return address +0x38, size
-// 0x40 (checked against published debugger output of Vista to Windows 10: first Child-SP = KernelStack + 0x40).
+// 0x40 (checked against published debugger output of Vista to Windows 10: first Child-SP = KernelStack +
+// 0x40).
 constexpr u64 kSwitchRbp = 0x30, kSwitchReturn = 0x38, kSwitchSize = 0x40;
 constexpr u16 kCode32 = 0x23;  // CS of 32-bit code in a WOW64 process
 
@@ -23,7 +24,8 @@ struct ProcessContext {
 ProcessContext process_of(const nt::Target& target, const nt::Thread& thread) {
   const VirtAddr process = is_kernel(thread.attached_process) ? thread.attached_process : thread.process;
   const nt::Object p(target, process);
-  return {PhysAddr(p.value_or(nt::KPROCESS::DirectoryTableBase, 0)).page(), p.value_or(nt::EPROCESS::Peb, {})};
+  return {PhysAddr(p.value_or(nt::KPROCESS::DirectoryTableBase, 0)).page(),
+          p.value_or(nt::EPROCESS::Peb, {})};
 }
 
 }  // namespace
@@ -68,7 +70,8 @@ void StackMaker::add(ThreadStack& out, const Unwound& unwound, PhysAddr dtb, Vir
   out.end = unwound.end;
 }
 
-void StackMaker::go_on_in_user_mode(ThreadStack& out, Registers registers, u16 cs, PhysAddr dtb, VirtAddr peb, VirtAddr teb) {
+void StackMaker::go_on_in_user_mode(ThreadStack& out, Registers registers, u16 cs, PhysAddr dtb, VirtAddr peb,
+                                    VirtAddr teb) {
   if ((cs & 0xfff8) == (kCode32 & 0xfff8)) {
     out.frames.push_back({.ip = registers.ip(), .sp = registers.sp(), .kind = FrameKind::machine});
     out.symbols.push_back(symbolize(registers.ip(), dtb, peb));
@@ -96,16 +99,16 @@ FindImage StackMaker::kernel_images() const {
   };
 }
 
-void StackMaker::unwind_kernel(ThreadStack& out, const Registers& start, const UnwindOptions& options, PhysAddr dtb,
-                               VirtAddr peb, VirtAddr teb) {
+void StackMaker::unwind_kernel(ThreadStack& out, const Registers& start, const UnwindOptions& options,
+                               PhysAddr dtb, VirtAddr peb, VirtAddr teb) {
   const Unwound u = unwind(start, target_.kernel(), kernel_images(), options);
   add(out, u, dtb, peb);
   out.kernel_end = u.how();
   if (u.end == StackEnd::user_mode) go_on_in_user_mode(out, u.registers, u.cs, dtb, peb, teb);
 }
 
-ThreadStack StackMaker::make(const dump::CpuState& state, VirtAddr stack_base, PhysAddr dtb, VirtAddr peb, VirtAddr teb,
-                             std::string from) {
+ThreadStack StackMaker::make(const dump::CpuState& state, VirtAddr stack_base, PhysAddr dtb, VirtAddr peb,
+                             VirtAddr teb, std::string from) {
   ThreadStack out;
   out.start = std::move(from);
   out.from_cpu = true;
@@ -130,13 +133,19 @@ ThreadStack StackMaker::make(const nt::Thread& thread) {
   // The thread may be current on a CPU whatever its state field says: its registers are there.
   for (const nt::Cpu& cpu : target_.cpus()) {
     if (cpu.current_thread != thread.address) continue;
-    if (cpu.state) return make(*cpu.state, thread.stack_base, context.dtb, context.peb, thread.teb, cpu.state_from);
-    return without(Error{.why = Why::not_in_dump, .type = "registers", .detail = "the thread is running and the dump has none for its processor"});
+    if (cpu.state)
+      return make(*cpu.state, thread.stack_base, context.dtb, context.peb, thread.teb, cpu.state_from);
+    return without(Error{.why = Why::not_in_dump,
+                         .type = "registers",
+                         .detail = "the thread is running and the dump has none for its processor"});
   }
   if (thread.state == nt::ThreadState::terminated || thread.state == nt::ThreadState::initialized)
-    return without(Error{.why = Why::unsupported, .detail = "the thread has no stack: it has ended or not begun"});
-  // A thread that says Running but is current nowhere has been switched out since: an idle thread, or a smear.
-  out.start = thread.state == nt::ThreadState::running ? "switch frame (current on no processor)" : "switch frame";
+    return without(
+        Error{.why = Why::unsupported, .detail = "the thread has no stack: it has ended or not begun"});
+  // A thread that says Running but is current nowhere has been switched out since: an idle thread, or a
+  // smear.
+  out.start =
+      thread.state == nt::ThreadState::running ? "switch frame (current on no processor)" : "switch frame";
   const Source<VirtAddr>& k = target_.kernel();
   const auto rip = memory::read<u64>(k, thread.kernel_stack + kSwitchReturn);
   if (!rip) {
@@ -147,7 +156,8 @@ ThreadStack StackMaker::make(const nt::Thread& thread) {
   Registers start{.rip = *rip};
   start.gpr[dump::rsp] = (thread.kernel_stack + kSwitchSize).value();
   start.gpr[dump::rbp] = memory::read<u64>(k, thread.kernel_stack + kSwitchRbp).value_or(0);
-  unwind_kernel(out, start, {.stack_base = thread.stack_base, .start_is_call = true}, context.dtb, context.peb, thread.teb);
+  unwind_kernel(out, start, {.stack_base = thread.stack_base, .start_is_call = true}, context.dtb,
+                context.peb, thread.teb);
   return out;
 }
 

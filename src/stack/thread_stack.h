@@ -30,7 +30,8 @@ class StackMaker {
 
   ThreadStack make(const nt::Thread& thread);
   // From a processor's registers. teb may be null: it bounds scans of the user stack.
-  ThreadStack make(const dump::CpuState& state, VirtAddr stack_base, PhysAddr dtb, VirtAddr peb, VirtAddr teb, std::string from);
+  ThreadStack make(const dump::CpuState& state, VirtAddr stack_base, PhysAddr dtb, VirtAddr peb, VirtAddr teb,
+                   std::string from);
 
   // "ntdll!NtWaitForSingleObject+0x14" in a process, "nt!..." in the kernel; "0x..." when in no module.
   std::string symbolize(VirtAddr va, PhysAddr dtb, VirtAddr peb);
@@ -43,9 +44,11 @@ class StackMaker {
   UserSide& user_side(PhysAddr dtb, VirtAddr peb);
   std::optional<ImageAt> user_image(UserSide& side, const Source<VirtAddr>& space, VirtAddr va);
   FindImage kernel_images() const;
-  void unwind_kernel(ThreadStack& out, const Registers& start, const UnwindOptions& options, PhysAddr dtb, VirtAddr peb, VirtAddr teb);
+  void unwind_kernel(ThreadStack& out, const Registers& start, const UnwindOptions& options, PhysAddr dtb,
+                     VirtAddr peb, VirtAddr teb);
   void add(ThreadStack& out, const Unwound& unwound, PhysAddr dtb, VirtAddr peb);
-  void go_on_in_user_mode(ThreadStack& out, Registers registers, u16 cs, PhysAddr dtb, VirtAddr peb, VirtAddr teb);
+  void go_on_in_user_mode(ThreadStack& out, Registers registers, u16 cs, PhysAddr dtb, VirtAddr peb,
+                          VirtAddr teb);
 
   const nt::Target& target_;
   std::map<PhysAddr, UserSide> users_;

@@ -15,13 +15,13 @@ using image::UnwindCode;
 using image::UnwindInfo;
 using image::UnwindOp;
 
-constexpr int kMostChained = 32;       // a chain that points to itself must end
+constexpr int kMostChained = 32;        // a chain that points to itself must end
 constexpr u64 kRipInTrapFrame = 0x168;  // KTRAP_FRAME.Rip on every x64 build
-constexpr u64 kMostScan = 0x8000;      // bytes of stack that one scan looks at
+constexpr u64 kMostScan = 0x8000;       // bytes of stack that one scan looks at
 
 // What unwinding one frame came to.
 struct Step {
-  bool machine = false;   // a machine frame: RIP and RSP were loaded from it
+  bool machine = false;  // a machine frame: RIP and RSP were loaded from it
   u16 cs = 0;
   VirtAddr trap_frame{};
   bool leaf = false;
@@ -48,7 +48,8 @@ class Unwinder {
       const VirtAddr before = r_.sp();
       const Result<Step> step = this->step(kind == FrameKind::call || kind == FrameKind::scan);
       if (!step) {
-        if (step.error().why == Why::bad_file || step.error().type != nullptr || images_(r_.ip()) == std::nullopt) {
+        if (step.error().why == Why::bad_file || step.error().type != nullptr ||
+            images_(r_.ip()) == std::nullopt) {
           // Nothing tells how this function's frame looks: look for the next return address.
           out.error = step.error();
           if (!scan()) return finish(out, StackEnd::no_unwind_data);
@@ -93,13 +94,19 @@ class Unwinder {
   // function this is (it may be the last instruction of a function that never returns).
   Result<Step> step(bool after_call) {
     const auto at = images_(r_.ip());
-    if (!at || at->image == nullptr) return fail(Error{.why = Why::no_symbol, .va = r_.ip(), .type = "image", .detail = "the address is in no module"});
+    if (!at || at->image == nullptr)
+      return fail(Error{
+          .why = Why::no_symbol, .va = r_.ip(), .type = "image", .detail = "the address is in no module"});
     image_ = at->image;
     const Rva rva(r_.ip() - at->base);
     const auto function = TRY(image_->function_at(after_call ? rva - 1 : rva));
     if (!function) {
       // A leaf function has no entry and moves no stack pointer. A function that calls cannot be one.
-      if (after_call) return fail(Error{.why = Why::no_symbol, .va = r_.ip(), .type = ".pdata", .detail = "no unwind data for a function that calls"});
+      if (after_call)
+        return fail(Error{.why = Why::no_symbol,
+                          .va = r_.ip(),
+                          .type = ".pdata",
+                          .detail = "no unwind data for a function that calls"});
       TRY_VOID(pop_rip());
       return Step{.leaf = true};
     }
@@ -140,7 +147,8 @@ class Unwinder {
   // Undoes the codes that have been executed. A Step: a machine frame ended the function.
   Result<std::optional<Step>> apply(const UnwindInfo& info, u64 offset) {
     u64 frame = r_.gpr[rsp];
-    if (info.frame_register != 0 && frame_register_set(info, offset)) frame = r_.gpr[info.frame_register] - info.frame_offset;
+    if (info.frame_register != 0 && frame_register_set(info, offset))
+      frame = r_.gpr[info.frame_register] - info.frame_offset;
     for (const UnwindCode& c : info.codes) {
       if (c.offset > offset) continue;
       switch (c.op) {
@@ -149,12 +157,19 @@ class Unwinder {
           if (c.info != rsp) r_.gpr[rsp] += 8;
           break;
         case UnwindOp::alloc_small:
-        case UnwindOp::alloc_large: r_.gpr[rsp] += c.operand; break;
-        case UnwindOp::set_fpreg: r_.gpr[rsp] = r_.gpr[info.frame_register] - info.frame_offset; break;
+        case UnwindOp::alloc_large:
+          r_.gpr[rsp] += c.operand;
+          break;
+        case UnwindOp::set_fpreg:
+          r_.gpr[rsp] = r_.gpr[info.frame_register] - info.frame_offset;
+          break;
         case UnwindOp::save_nonvol:
-        case UnwindOp::save_nonvol_far: r_.gpr[c.info] = TRY(load(VirtAddr(frame + c.operand))); break;
+        case UnwindOp::save_nonvol_far:
+          r_.gpr[c.info] = TRY(load(VirtAddr(frame + c.operand)));
+          break;
         case UnwindOp::save_xmm128:
-        case UnwindOp::save_xmm128_far: break;
+        case UnwindOp::save_xmm128_far:
+          break;
         case UnwindOp::push_machframe: {
           // 0: RIP CS EFLAGS RSP SS; 1: an error code before them.
           const VirtAddr rip_at = r_.sp() + (c.info != 0 ? 8 : 0);
@@ -166,7 +181,8 @@ class Unwinder {
           return Step{.machine = true, .cs = static_cast<u16>(cs), .trap_frame = rip_at - kRipInTrapFrame};
         }
         case UnwindOp::epilog:
-        case UnwindOp::spare: break;
+        case UnwindOp::spare:
+          break;
       }
     }
     return std::optional<Step>();
@@ -207,7 +223,8 @@ class Unwinder {
       } else if (first && (rex & 8) != 0 && o == 0x81 && modrm == 0xc4) {  // add rsp, imm32
         epilogue_.push_back({EpilogueOp::add_rsp, 0, b.at<i32>(op + 2)});
         at = op + 6;
-      } else if (first && (rex & 8) != 0 && o == 0x8d && (modrm & 0x38) == 0x20 && (modrm & 7) != 4) {  // lea rsp, [reg+disp]
+      } else if (first && (rex & 8) != 0 && o == 0x8d && (modrm & 0x38) == 0x20 &&
+                 (modrm & 7) != 4) {  // lea rsp, [reg+disp]
         const u8 reg = static_cast<u8>((modrm & 7) | ((rex & 1) != 0 ? 8 : 0));
         if ((modrm & 0xc0) == 0x40) {
           epilogue_.push_back({EpilogueOp::lea_rsp, reg, b.at<i8>(op + 2)});
@@ -234,7 +251,8 @@ class Unwinder {
         if (rva.value() > function.begin && rva.value() < function.end) return false;
         epilogue_.push_back({EpilogueOp::ret, 0, 0});
         return true;
-      } else if (o == 0xff && modrm == 0x25 && !epilogue_.empty()) {  // jmp [rip+disp]: a tail call through an import
+      } else if (o == 0xff && modrm == 0x25 &&
+                 !epilogue_.empty()) {  // jmp [rip+disp]: a tail call through an import
         epilogue_.push_back({EpilogueOp::ret, 0, 0});
         return true;
       } else {
@@ -248,13 +266,18 @@ class Unwinder {
   Result<void> run_epilogue() {
     for (const EpilogueOp& op : epilogue_) {
       switch (op.kind) {
-        case EpilogueOp::add_rsp: r_.gpr[rsp] += static_cast<u64>(op.value); break;
-        case EpilogueOp::lea_rsp: r_.gpr[rsp] = r_.gpr[op.reg] + static_cast<u64>(op.value); break;
+        case EpilogueOp::add_rsp:
+          r_.gpr[rsp] += static_cast<u64>(op.value);
+          break;
+        case EpilogueOp::lea_rsp:
+          r_.gpr[rsp] = r_.gpr[op.reg] + static_cast<u64>(op.value);
+          break;
         case EpilogueOp::pop:
           r_.gpr[op.reg] = TRY(load(r_.sp()));
           if (op.reg != rsp) r_.gpr[rsp] += 8;
           break;
-        case EpilogueOp::ret: return pop_rip();
+        case EpilogueOp::ret:
+          return pop_rip();
       }
     }
     return {};
@@ -271,10 +294,10 @@ class Unwinder {
     std::array<u8, 7> before{};
     if (!memory::read_exact(space_, va - 7, before)) return false;
     const u8* p = before.data();
-    if (p[2] == 0xe8) return true;                                       // call rel32
-    for (const int n : {2, 3, 4, 6, 7})                                  // call r/m64 of 2, 3, 4, 6, 7 bytes
+    if (p[2] == 0xe8) return true;       // call rel32
+    for (const int n : {2, 3, 4, 6, 7})  // call r/m64 of 2, 3, 4, 6, 7 bytes
       if (p[7 - n] == 0xff && (p[8 - n] & 0x38) == 0x10) return true;
-    return p[4] == 0x41 && p[5] == 0xff && (p[6] & 0x38) == 0x10;        // call r8..r15
+    return p[4] == 0x41 && p[5] == 0xff && (p[6] & 0x38) == 0x10;  // call r8..r15
   }
 
   bool scan() {
@@ -303,18 +326,26 @@ class Unwinder {
 
 std::string Unwound::how() const {
   switch (end) {
-    case StackEnd::complete: return "complete";
-    case StackEnd::user_mode: return "continues in user mode";
-    case StackEnd::no_unwind_data: return "no unwind data: " + text(error);
-    case StackEnd::unreadable: return "the stack cannot be read: " + text(error);
-    case StackEnd::corrupt: return "the stack pointer did not move up: damaged or torn stack";
-    case StackEnd::limit: return fmt::format("stopped after {} frames", frames.size());
-    case StackEnd::no_context: return "no registers: " + text(error);
+    case StackEnd::complete:
+      return "complete";
+    case StackEnd::user_mode:
+      return "continues in user mode";
+    case StackEnd::no_unwind_data:
+      return "no unwind data: " + text(error);
+    case StackEnd::unreadable:
+      return "the stack cannot be read: " + text(error);
+    case StackEnd::corrupt:
+      return "the stack pointer did not move up: damaged or torn stack";
+    case StackEnd::limit:
+      return fmt::format("stopped after {} frames", frames.size());
+    case StackEnd::no_context:
+      return "no registers: " + text(error);
   }
   return "";
 }
 
-Unwound unwind(const Registers& start, const Source<VirtAddr>& space, const FindImage& images, const UnwindOptions& options) {
+Unwound unwind(const Registers& start, const Source<VirtAddr>& space, const FindImage& images,
+               const UnwindOptions& options) {
   return Unwinder(space, images, options).run(start);
 }
 

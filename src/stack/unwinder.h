@@ -47,15 +47,15 @@ enum class StackEnd : u8 {
   unreadable,      // the stack itself cannot be read
   corrupt,         // the stack pointer went backwards or left the address space
   limit,
-  no_context,      // no registers to start from
+  no_context,  // no registers to start from
 };
 
 struct Unwound {
   std::vector<Frame> frames;
   StackEnd end = StackEnd::complete;
   Error error{};
-  Registers registers;  // at the end: for going on in user mode
-  u16 cs = 0;           // of the machine frame that ended it
+  Registers registers;     // at the end: for going on in user mode
+  u16 cs = 0;              // of the machine frame that ended it
   bool heuristic = false;  // some frame was found by scanning
   std::string how() const;
 };
@@ -74,6 +74,7 @@ struct UnwindOptions {
   bool start_is_call = false;
 };
 
-Unwound unwind(const Registers& start, const Source<VirtAddr>& space, const FindImage& images, const UnwindOptions& options);
+Unwound unwind(const Registers& start, const Source<VirtAddr>& space, const FindImage& images,
+               const UnwindOptions& options);
 
 }  // namespace unhang::stack

@@ -14,7 +14,9 @@ namespace unhang::symbols {
 
 namespace {
 
-std::string_view facts() { return {unhang_facts_begin, static_cast<size_t>(unhang_facts_end - unhang_facts_begin)}; }
+std::string_view facts() {
+  return {unhang_facts_begin, static_cast<size_t>(unhang_facts_end - unhang_facts_begin)};
+}
 
 std::string_view next_line(std::string_view& text) {
   const auto end = text.find('\n');

@@ -110,7 +110,9 @@ std::optional<std::string_view> Layout::enumerator(std::string_view type_name, i
   return std::nullopt;
 }
 
-TypeRef Layout::ref(u32 number) const { return record<TypeRef>(refs_, number); }
+TypeRef Layout::ref(u32 number) const {
+  return record<TypeRef>(refs_, number);
+}
 
 u64 Layout::size_of(u32 number) const {
   u64 times = 1;
@@ -118,8 +120,10 @@ u64 Layout::size_of(u32 number) const {
   for (int depth = 0; depth < 16; depth++) {
     const TypeRef r = ref(number);
     switch (r.kind) {
-      case TypeKind::base: return times * r.count;
-      case TypeKind::pointer: return times * 8;
+      case TypeKind::base:
+        return times * r.count;
+      case TypeKind::pointer:
+        return times * 8;
       case TypeKind::array:
         times = checked_mul(times, r.count).value_or(0);
         number = r.inner;
@@ -130,7 +134,8 @@ u64 Layout::size_of(u32 number) const {
         return t ? checked_mul(times, t->size).value_or(0) : 0;
       }
       case TypeKind::function:
-      case TypeKind::unknown: return 0;
+      case TypeKind::unknown:
+        return 0;
     }
   }
   return 0;
@@ -156,9 +161,12 @@ std::string Layout::describe(u32 number) const {
         number = r.inner;
         continue;
       case TypeKind::structure:
-      case TypeKind::enumeration: return s + std::string(string(r.name));
-      case TypeKind::function: return s + "Function";
-      case TypeKind::unknown: return s + "?";
+      case TypeKind::enumeration:
+        return s + std::string(string(r.name));
+      case TypeKind::function:
+        return s + "Function";
+      case TypeKind::unknown:
+        return s + "?";
     }
   }
   return s + "?";
@@ -197,7 +205,8 @@ std::optional<Field> Layout::member_field(const Type& type, std::string_view pat
   const Member* best = nullptr;
   for (const Member& m : all) {
     if (!path.starts_with(m.name) || m.name.empty()) continue;
-    const bool whole = path.size() == m.name.size() || path[m.name.size()] == '.' || path[m.name.size()] == '[';
+    const bool whole =
+        path.size() == m.name.size() || path[m.name.size()] == '.' || path[m.name.size()] == '[';
     if (whole && (best == nullptr || m.name.size() > best->name.size())) best = &m;
   }
   if (best != nullptr) {

@@ -55,11 +55,15 @@ u32 LayoutBuilder::base_ref(std::string_view name, u32 size, bool is_signed, boo
               .count = size,
               .flags = (is_signed ? TypeRef::kSigned : 0) | (is_float ? TypeRef::kFloat : 0)});
 }
-u32 LayoutBuilder::pointer_ref(u32 inner) { return ref({.kind = TypeKind::pointer, .inner = inner}); }
+u32 LayoutBuilder::pointer_ref(u32 inner) {
+  return ref({.kind = TypeKind::pointer, .inner = inner});
+}
 u32 LayoutBuilder::array_ref(u32 inner, u32 count) {
   return ref({.kind = TypeKind::array, .inner = inner, .count = count});
 }
-u32 LayoutBuilder::named_ref(TypeKind kind, std::string_view name) { return ref({.kind = kind, .name = intern(name)}); }
+u32 LayoutBuilder::named_ref(TypeKind kind, std::string_view name) {
+  return ref({.kind = kind, .name = intern(name)});
+}
 
 void LayoutBuilder::add_type(std::string_view name, u64 size, bool partial) {
   types_.push_back({.name = intern(name), .size = static_cast<u32>(size), .partial = partial});

@@ -42,7 +42,12 @@ struct FileSymbol {
   u32 rva, name;
 };
 
-inline constexpr std::array<u64, kTables> kRecordSize = {
-    sizeof(FileType), sizeof(FileMember), sizeof(FileEnumerator), sizeof(TypeRef), sizeof(FileSymbol), sizeof(u32), 1};
+inline constexpr std::array<u64, kTables> kRecordSize = {sizeof(FileType),
+                                                         sizeof(FileMember),
+                                                         sizeof(FileEnumerator),
+                                                         sizeof(TypeRef),
+                                                         sizeof(FileSymbol),
+                                                         sizeof(u32),
+                                                         1};
 
 }  // namespace unhang::symbols

@@ -16,7 +16,8 @@ namespace fs = std::filesystem;
 namespace {
 
 std::string lower(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::transform(s.begin(), s.end(), s.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   return s;
 }
 
@@ -32,11 +33,14 @@ bool is_directory(const std::string& path) {
 
 }  // namespace
 
-Store::Store(std::vector<std::string> paths, std::string cache) : paths_(std::move(paths)), cache_(std::move(cache)) {}
+Store::Store(std::vector<std::string> paths, std::string cache)
+    : paths_(std::move(paths)), cache_(std::move(cache)) {}
 
 std::string Store::default_cache() {
-  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg != nullptr && *xdg == '/') return std::string(xdg) + "/unhang/layouts";
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') return std::string(home) + "/.cache/unhang/layouts";
+  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg != nullptr && *xdg == '/')
+    return std::string(xdg) + "/unhang/layouts";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
+    return std::string(home) + "/.cache/unhang/layouts";
   return {};
 }
 
@@ -95,7 +99,8 @@ std::vector<std::string> Store::candidates(const std::string& directory, const i
   const std::string stem = name.substr(0, name.find_last_of('.'));
   constexpr size_t kMostFiles = 4096;
   size_t seen = 0;
-  for (fs::directory_iterator it(directory, e), end; !e && it != end && seen < kMostFiles; it.increment(e), seen++) {
+  for (fs::directory_iterator it(directory, e), end; !e && it != end && seen < kMostFiles;
+       it.increment(e), seen++) {
     const std::string file = it->path().filename().string(), low = lower(file);
     if (low == name && fs::is_directory(it->path(), e)) {
       // Volatility's form: ntkrnlmp.pdb/GUID-AGE.json.xz.
@@ -141,7 +146,8 @@ std::optional<Found> Store::find(const image::PdbId& id) {
   return std::nullopt;
 }
 
-std::optional<Found> Store::find_if(const std::string& name, const std::function<bool(const Layout&)>& accept) {
+std::optional<Found> Store::find_if(const std::string& name,
+                                    const std::function<bool(const Layout&)>& accept) {
   constexpr size_t kMostFiles = 256;  // each may take a second to import
   std::vector<std::string> files;
   const std::string stem = lower(name.substr(0, name.find_last_of('.')));
@@ -153,9 +159,11 @@ std::optional<Found> Store::find_if(const std::string& name, const std::function
       files.push_back(path);
       continue;
     }
-    for (fs::recursive_directory_iterator it(path, e), end; !e && it != end && files.size() < kMostFiles; it.increment(e)) {
+    for (fs::recursive_directory_iterator it(path, e), end; !e && it != end && files.size() < kMostFiles;
+         it.increment(e)) {
       const std::string file = lower(it->path().filename().string());
-      if (is_symbol_file(file) && (path == cache_ || lower(it->path().string()).find(stem) != std::string::npos))
+      if (is_symbol_file(file) &&
+          (path == cache_ || lower(it->path().string()).find(stem) != std::string::npos))
         files.push_back(it->path().string());
     }
   }

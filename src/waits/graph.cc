@@ -47,15 +47,16 @@ Behind Graph::behind(VirtAddr thread) const {
       b.weakest = weaker(b.weakest, e->confidence);
       if (!seen.insert(e->from).second) continue;
       b.threads.push_back(e->from);
-      if (const ThreadNode* t = world_.thread(e->from)) b.longest_ms = std::max(b.longest_ms, t->thread.waited_ms.value_or(0));
+      if (const ThreadNode* t = world_.thread(e->from))
+        b.longest_ms = std::max(b.longest_ms, t->thread.waited_ms.value_or(0));
       todo.push_back(e->from);
     }
   }
   return b;
 }
 
-// One cycle for each strongly connected part of the graph, by an iterative depth-first search: a thread that is
-// met again while it is on the path closes a cycle.
+// One cycle for each strongly connected part of the graph, by an iterative depth-first search: a thread that
+// is met again while it is on the path closes a cycle.
 void Graph::find_cycles() {
   enum class Mark : u8 { fresh, on_path, done };
   std::unordered_map<VirtAddr, Mark> marks;

@@ -16,27 +16,37 @@ constexpr size_t kMostFilesOfResource = 16;
 
 std::string_view name(WaitNature nature) {
   switch (nature) {
-    case WaitNature::none: return "none";
-    case WaitNature::lock: return "lock";
-    case WaitNature::io: return "io";
-    case WaitNature::event: return "event";
-    case WaitNature::idle: return "idle";
-    case WaitNature::suspended: return "suspended";
+    case WaitNature::none:
+      return "none";
+    case WaitNature::lock:
+      return "lock";
+    case WaitNature::io:
+      return "io";
+    case WaitNature::event:
+      return "event";
+    case WaitNature::idle:
+      return "idle";
+    case WaitNature::suspended:
+      return "suspended";
   }
   return "none";
 }
 
 WaitNature ThreadNode::nature() const {
   // A thread that waits for several things at once waits for the most telling of them.
-  static constexpr WaitNature kOrder[] = {WaitNature::suspended, WaitNature::lock, WaitNature::io, WaitNature::idle, WaitNature::event};
+  static constexpr WaitNature kOrder[] = {WaitNature::suspended, WaitNature::lock, WaitNature::io,
+                                          WaitNature::idle, WaitNature::event};
   for (const WaitNature n : kOrder)
     for (const Wait& w : waits)
       if (w.nature == n) return n;
   return waiting() ? WaitNature::event : WaitNature::none;
 }
 
-World::World(const nt::Target& target) : target_(target), objects_(target), clock_(nt::read_clock(target)), stacks_(target) {
-  if (!clock_.tick_count) gaps.push_back({"clock", hex(nt::kUserSharedData), "KUSER_SHARED_DATA cannot be read: how long threads wait is unknown"});
+World::World(const nt::Target& target)
+    : target_(target), objects_(target), clock_(nt::read_clock(target)), stacks_(target) {
+  if (!clock_.tick_count)
+    gaps.push_back({"clock", hex(nt::kUserSharedData),
+                    "KUSER_SHARED_DATA cannot be read: how long threads wait is unknown"});
   read_processes();
   read_threads();
   read_stacks();
@@ -56,7 +66,9 @@ void World::read_processes() {
       gaps.push_back({"process", hex(va), text(p.error())});
       continue;
     }
-    for (const Gap& g : p->gaps) gaps.push_back({fmt::format("{} of process {} ({})", g.what, p->name, p->pid), g.where, g.why, g.minor});
+    for (const Gap& g : p->gaps)
+      gaps.push_back(
+          {fmt::format("{} of process {} ({})", g.what, p->name, p->pid), g.where, g.why, g.minor});
     processes.push_back({.process = std::move(*p)});
     processes.back().idle_process = processes.back().process.pid == 0;
   }
@@ -69,8 +81,10 @@ bool World::add_thread(VirtAddr va, size_t process) {
     gaps.push_back({"thread", hex(va), text(t.error())});
     return false;
   }
-  for (const Gap& g : t->gaps) gaps.push_back({fmt::format("{} of thread {}.{}", g.what, t->pid, t->tid), g.where, g.why, g.minor});
-  if (!t->irp_walk.complete()) gaps.push_back({fmt::format("IRP list of thread {}.{}", t->pid, t->tid), hex(va), t->irp_walk.how()});
+  for (const Gap& g : t->gaps)
+    gaps.push_back({fmt::format("{} of thread {}.{}", g.what, t->pid, t->tid), g.where, g.why, g.minor});
+  if (!t->irp_walk.complete())
+    gaps.push_back({fmt::format("IRP list of thread {}.{}", t->pid, t->tid), hex(va), t->irp_walk.how()});
   if (clock_.tick_count) {
     t->ticks = *clock_.tick_count - t->wait_time;
     if (t->state == nt::ThreadState::waiting) t->waited_ms = clock_.ms(*t->ticks);
@@ -127,7 +141,8 @@ void World::add_irp(size_t thread_number, VirtAddr va) {
   ThreadNode& t = threads[thread_number];
   auto irp = nt::read_irp(target_, va);
   if (!irp) {
-    gaps.push_back({fmt::format("IRP of thread {}.{}", t.thread.pid, t.thread.tid), hex(va), text(irp.error())});
+    gaps.push_back(
+        {fmt::format("IRP of thread {}.{}", t.thread.pid, t.thread.tid), hex(va), text(irp.error())});
     return;
   }
   IrpNode node{.irp = std::move(*irp)};
@@ -152,7 +167,8 @@ void World::add_irp(size_t thread_number, VirtAddr va) {
 }
 
 void World::read_irps_of(size_t thread_number) {
-  for (const VirtAddr va : nt::irps_of_links(target_, threads[thread_number].thread.irps)) add_irp(thread_number, va);
+  for (const VirtAddr va : nt::irps_of_links(target_, threads[thread_number].thread.irps))
+    add_irp(thread_number, va);
 }
 
 void World::read_irps() {
@@ -160,7 +176,8 @@ void World::read_irps() {
   // Blocks of memory without the lists: requests by their shape, of threads that are known.
   for (const VirtAddr va : nt::scan_blocks(target_).irps) {
     const VirtAddr owner = nt::Object(target_, va).value_or(nt::IRP::Thread, {});
-    const bool known = std::any_of(irps.begin(), irps.end(), [&](const IrpNode& i) { return i.irp.address == va; });
+    const bool known =
+        std::any_of(irps.begin(), irps.end(), [&](const IrpNode& i) { return i.irp.address == va; });
     if (known || find_or_adopt(owner) == nullptr) continue;
     add_irp(thread_index_.at(owner), va);
   }
@@ -170,7 +187,9 @@ void World::read_handles() {
   for (ProcessNode& p : processes) {
     if (!is_kernel(p.process.object_table)) continue;
     nt::HandleWalk walk = objects_.handles(p.process.object_table);
-    for (const Gap& g : walk.gaps) gaps.push_back({fmt::format("{} of process {} ({})", g.what, p.process.name, p.process.pid), g.where, g.why});
+    for (const Gap& g : walk.gaps)
+      gaps.push_back(
+          {fmt::format("{} of process {} ({})", g.what, p.process.name, p.process.pid), g.where, g.why});
     p.handles = std::move(walk.handles);
   }
 }
@@ -205,7 +224,8 @@ void World::read_files() {
     const auto it = files.find(irp.file_object);
     if (it == files.end()) continue;
     irp.file = it->second.file.full_path();
-    if (const nt::IrpStackLocation* at = irp.irp.current(); at != nullptr && at->major == nt::kMjCreate) it->second.opening = true;
+    if (const nt::IrpStackLocation* at = irp.irp.current(); at != nullptr && at->major == nt::kMjCreate)
+      it->second.opening = true;
   }
 }
 
@@ -235,7 +255,8 @@ std::vector<std::string> World::files_of_resource(VirtAddr resource) const {
   }
   const std::set<std::string>& seen = open.empty() ? parents : open;
   paths.assign(seen.begin(), seen.end());
-  std::stable_sort(paths.begin(), paths.end(), [](const std::string& a, const std::string& b) { return a.size() < b.size(); });
+  std::stable_sort(paths.begin(), paths.end(),
+                   [](const std::string& a, const std::string& b) { return a.size() < b.size(); });
   if (paths.size() > kMostFilesOfResource) paths.resize(kMostFilesOfResource);
   return paths;
 }
@@ -252,9 +273,13 @@ const ThreadNode* World::thread(VirtAddr va) const {
   return it == thread_index_.end() ? nullptr : &threads[it->second];
 }
 
-ThreadNode* World::thread(VirtAddr va) { return const_cast<ThreadNode*>(std::as_const(*this).thread(va)); }
+ThreadNode* World::thread(VirtAddr va) {
+  return const_cast<ThreadNode*>(std::as_const(*this).thread(va));
+}
 
-const ProcessNode* World::process_of(const ThreadNode& t) const { return t.process < processes.size() ? &processes[t.process] : nullptr; }
+const ProcessNode* World::process_of(const ThreadNode& t) const {
+  return t.process < processes.size() ? &processes[t.process] : nullptr;
+}
 
 const Lock* World::lock(VirtAddr va) const {
   const auto it = lock_index_.find(va);
@@ -278,7 +303,8 @@ void World::add_wait(ThreadNode& t, Wait wait) {
 }
 
 void World::add_edge(Edge edge) {
-  const auto [it, added] = edge_index_.try_emplace({edge.from.value(), edge.to.value(), edge.object.value()}, edges.size());
+  const auto [it, added] =
+      edge_index_.try_emplace({edge.from.value(), edge.to.value(), edge.object.value()}, edges.size());
   if (added) {
     edges.push_back(std::move(edge));
     return;

@@ -24,18 +24,18 @@ namespace unhang::waits {
 
 struct ProcessNode {
   nt::Process process;
-  std::vector<size_t> threads;      // indexes into World::threads
+  std::vector<size_t> threads;  // indexes into World::threads
   std::vector<nt::Handle> handles;
   bool idle_process = false;
 };
 
 // Where a wait leads.
 enum class WaitNature : u8 {
-  none,     // not waiting
-  lock,     // something that a thread holds
-  io,       // an I/O request that is under way
-  event,    // somebody must signal it, nobody can say who
-  idle,     // work to come: a queue, a timer, a message
+  none,   // not waiting
+  lock,   // something that a thread holds
+  io,     // an I/O request that is under way
+  event,  // somebody must signal it, nobody can say who
+  idle,   // work to come: a queue, a timer, a message
   suspended,
 };
 std::string_view name(WaitNature nature);
@@ -52,11 +52,11 @@ struct Wait {
 struct ThreadNode {
   nt::Thread thread;
   size_t process = SIZE_MAX;
-  std::optional<u32> cpu;         // current on this processor
-  bool idle_thread = false;       // a processor's idle thread
+  std::optional<u32> cpu;    // current on this processor
+  bool idle_thread = false;  // a processor's idle thread
   stack::ThreadStack stack;
-  std::vector<size_t> irps;       // indexes into World::irps
-  std::vector<Wait> waits;        // filled by the wait kinds
+  std::vector<size_t> irps;  // indexes into World::irps
+  std::vector<Wait> waits;   // filled by the wait kinds
   // The nature of the whole wait: the strongest of its parts.
   WaitNature nature() const;
   bool waiting() const { return thread.state == nt::ThreadState::waiting; }
@@ -69,7 +69,7 @@ struct IrpNode {
   std::string driver;        // "\FileSystem\Ntfs"
   std::string device_name;
   u32 device_type = 0;
-  std::string file;          // full path of the file it is about
+  std::string file;  // full path of the file it is about
   VirtAddr file_object{};
   std::string major, minor;
 };
@@ -107,7 +107,7 @@ struct Edge {
   const char* kind = "";  // of the thing between them
   VirtAddr object{};      // its address
   Confidence confidence = Confidence::exact;
-  std::string note;       // why it is not exact, or what was contradictory
+  std::string note;  // why it is not exact, or what was contradictory
 };
 
 struct FileInfo {
@@ -138,16 +138,16 @@ class World {
 
   const ThreadNode* thread(VirtAddr va) const;
   ThreadNode* thread(VirtAddr va);
-  // The thread, read now when no list led to it: owners and waiters of locks, in dumps whose lists are broken.
-  // Null when it is no thread. Invalidates pointers to other nodes.
+  // The thread, read now when no list led to it: owners and waiters of locks, in dumps whose lists are
+  // broken. Null when it is no thread. Invalidates pointers to other nodes.
   ThreadNode* find_or_adopt(VirtAddr va);
   const ProcessNode* process_of(const ThreadNode& thread) const;
   const Lock* lock(VirtAddr va) const;
   // "php-cgi.exe 3536.3428" for reports; the address when the thread is unknown.
   std::string who(VirtAddr thread) const;
 
-  // A wait kind adds what it found. A wait that is already there with the same object is replaced when the new
-  // one knows more.
+  // A wait kind adds what it found. A wait that is already there with the same object is replaced when the
+  // new one knows more.
   void add_wait(ThreadNode& thread, Wait wait);
   void add_edge(Edge edge);
   // The lock at that address: the given one, or the one that was added before.
@@ -183,7 +183,7 @@ class World {
   const DeviceName& device_name(VirtAddr device, VirtAddr irp);
   std::map<VirtAddr, DeviceName> device_names_;
   std::unordered_map<VirtAddr, size_t> lock_index_;
-  std::map<std::array<u64, 3>, size_t> edge_index_;  // from, to, object
+  std::map<std::array<u64, 3>, size_t> edge_index_;                     // from, to, object
   std::unordered_map<VirtAddr, std::vector<VirtAddr>> resource_files_;  // resource -> file objects
 };
 

@@ -53,8 +53,10 @@ Prologue prologue(const FunctionShape& s) {
     code({0x50});  // rbp
   }
   if (s.frame != 0) {
-    emit({0x48, 0x81, 0xec, static_cast<u8>(s.frame), static_cast<u8>(s.frame >> 8), static_cast<u8>(s.frame >> 16), static_cast<u8>(s.frame >> 24)});
-    code({0x01, static_cast<u8>(s.frame / 8), static_cast<u8>(s.frame / 8 >> 8)});  // UWOP_ALLOC_LARGE, 16 bits
+    emit({0x48, 0x81, 0xec, static_cast<u8>(s.frame), static_cast<u8>(s.frame >> 8),
+          static_cast<u8>(s.frame >> 16), static_cast<u8>(s.frame >> 24)});
+    code({0x01, static_cast<u8>(s.frame / 8),
+          static_cast<u8>(s.frame / 8 >> 8)});  // UWOP_ALLOC_LARGE, 16 bits
   }
   if (s.push_rbp_frame) {
     emit({0x48, 0x8d, 0x6c, 0x24, 0x20});  // lea rbp, [rsp+0x20]
@@ -76,9 +78,12 @@ Prologue prologue(const FunctionShape& s) {
 
 }  // namespace
 
-ImageBuilder::ImageBuilder(std::string file_name, image::PdbId pdb) : file_name_(std::move(file_name)), pdb_(std::move(pdb)) {}
+ImageBuilder::ImageBuilder(std::string file_name, image::PdbId pdb)
+    : file_name_(std::move(file_name)), pdb_(std::move(pdb)) {}
 
-u32 ImageBuilder::stack_use(const FunctionShape& s) { return s.frame + (s.push_rbx ? 8 : 0) + (s.push_rbp_frame ? 8 : 0); }
+u32 ImageBuilder::stack_use(const FunctionShape& s) {
+  return s.frame + (s.push_rbx ? 8 : 0) + (s.push_rbp_frame ? 8 : 0);
+}
 
 const Function& ImageBuilder::add_function(const std::string& name, FunctionShape shape, bool exported) {
   for (const Function& f : functions_)
@@ -124,7 +129,9 @@ std::vector<std::pair<std::string, u32>> ImageBuilder::symbols() const {
   return out;
 }
 
-u32 ImageBuilder::size() const { return kImageSize; }
+u32 ImageBuilder::size() const {
+  return kImageSize;
+}
 
 std::vector<u8> ImageBuilder::build() {
   std::vector<u8> b(kImageSize);
@@ -133,9 +140,9 @@ std::vector<u8> ImageBuilder::build() {
   put<u32>(b, 0x3c, 0x80);
   put<u32>(b, 0x80, 0x4550);
   put<u16>(b, 0x84, 0x8664);
-  put<u16>(b, 0x86, 4);       // sections
+  put<u16>(b, 0x86, 4);           // sections
   put<u32>(b, 0x88, 0x5f3759df);  // time stamp
-  put<u16>(b, 0x94, 0xf0);    // size of the optional header
+  put<u16>(b, 0x94, 0xf0);        // size of the optional header
   const u64 oh = 0x98;
   put<u16>(b, oh, 0x20b);
   put<u32>(b, oh + 16, kText);
@@ -146,7 +153,10 @@ std::vector<u8> ImageBuilder::build() {
     const char* name;
     u32 rva, size, flags;
   };
-  const S sections[] = {{".text", kText, kTextSize, 0x68000020}, {".rdata", kRdata, kRdataSize, 0x48000040}, {".pdata", kPdata, kPdataSize, 0x48000040}, {".data", kData, kDataSize, 0xc8000040}};
+  const S sections[] = {{".text", kText, kTextSize, 0x68000020},
+                        {".rdata", kRdata, kRdataSize, 0x48000040},
+                        {".pdata", kPdata, kPdataSize, 0x48000040},
+                        {".data", kData, kDataSize, 0xc8000040}};
   u64 sh = oh + 0xf0;
   for (const S& s : sections) {
     std::memcpy(b.data() + sh, s.name, std::strlen(s.name));
@@ -197,7 +207,8 @@ std::vector<u8> ImageBuilder::build() {
   for (const Data& d : data_)
     if (d.exported) exports.emplace_back(d.name, d.rva);
   std::sort(exports.begin(), exports.end());
-  const u32 n = static_cast<u32>(exports.size()), dir = rdata, functions = dir + 40, names = functions + n * 4, ordinals = names + n * 4;
+  const u32 n = static_cast<u32>(exports.size()), dir = rdata, functions = dir + 40,
+            names = functions + n * 4, ordinals = names + n * 4;
   u32 strings = ordinals + n * 2;
   put<u32>(b, dir + 12, strings);
   put_text(b, strings, file_name_);

@@ -12,7 +12,7 @@ namespace unhang::synth {
 
 // How a function's frame looks; all forms begin with pushes and end with a call in the middle of the body.
 struct FunctionShape {
-  u32 frame = 0x28;          // bytes that the prologue takes from the stack behind the pushes
+  u32 frame = 0x28;  // bytes that the prologue takes from the stack behind the pushes
   bool push_rbx = false;
   bool push_rbp_frame = false;  // push rbp; lea rbp,[rsp+0x20] as the frame register
   bool machine_frame = false;   // entered by the processor: unwinding ends in a machine frame
@@ -21,7 +21,7 @@ struct FunctionShape {
 
 struct Function {
   std::string name;
-  u32 begin = 0;    // rva
+  u32 begin = 0;  // rva
   u32 end = 0;
   u32 call_site = 0;  // rva right behind a call: a return address
   FunctionShape shape;

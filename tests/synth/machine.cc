@@ -27,13 +27,32 @@ struct KernelData {
   u32 size;
   bool exported;
 };
-constexpr KernelData kKernelData[] = {
-    {"PsLoadedModuleList", 16, true}, {"PsActiveProcessHead", 16, false}, {"PsInitialSystemProcess", 8, true}, {"PsIdleProcess", 8, false},
-    {"ExpSystemResourcesList", 16, false}, {"KiProcessorBlock", 8 * 64, false}, {"KeNumberProcessors", 4, true}, {"KeMaximumIncrement", 4, false},
-    {"KeTimeIncrement", 4, false}, {"ObpRootDirectoryObject", 8, false}, {"ObTypeIndexTable", 8 * 64, false}, {"ObpTypeObjectType", 8, false},
-    {"PspCidTable", 8, false}, {"IoFileObjectType", 8, true}, {"PsProcessType", 8, true}, {"PsThreadType", 8, true}, {"ExEventObjectType", 8, true},
-    {"NtBuildNumber", 4, true}, {"NtBuildLab", 64, false}, {"MmPfnDatabase", 8, false}, {"KiBugCheckData", 40, false}, {"KiWaitNever", 8, false},
-    {"KiWaitAlways", 8, false}, {"KdpDataBlockEncoded", 1, false}, {"KdDebuggerDataBlock", 0x380, false}, {"MmPhysicalMemoryBlock", 8, false}};
+constexpr KernelData kKernelData[] = {{"PsLoadedModuleList", 16, true},
+                                      {"PsActiveProcessHead", 16, false},
+                                      {"PsInitialSystemProcess", 8, true},
+                                      {"PsIdleProcess", 8, false},
+                                      {"ExpSystemResourcesList", 16, false},
+                                      {"KiProcessorBlock", 8 * 64, false},
+                                      {"KeNumberProcessors", 4, true},
+                                      {"KeMaximumIncrement", 4, false},
+                                      {"KeTimeIncrement", 4, false},
+                                      {"ObpRootDirectoryObject", 8, false},
+                                      {"ObTypeIndexTable", 8 * 64, false},
+                                      {"ObpTypeObjectType", 8, false},
+                                      {"PspCidTable", 8, false},
+                                      {"IoFileObjectType", 8, true},
+                                      {"PsProcessType", 8, true},
+                                      {"PsThreadType", 8, true},
+                                      {"ExEventObjectType", 8, true},
+                                      {"NtBuildNumber", 4, true},
+                                      {"NtBuildLab", 64, false},
+                                      {"MmPfnDatabase", 8, false},
+                                      {"KiBugCheckData", 40, false},
+                                      {"KiWaitNever", 8, false},
+                                      {"KiWaitAlways", 8, false},
+                                      {"KdpDataBlockEncoded", 1, false},
+                                      {"KdDebuggerDataBlock", 0x380, false},
+                                      {"MmPhysicalMemoryBlock", 8, false}};
 
 }  // namespace
 
@@ -48,7 +67,8 @@ Machine::Machine(MachineOptions options)
   if (layout_->find_type("_KTHREAD")->partial) neighbour_ = symbols::builtin_layout("10.0.22631.2428");
   pdb_ = {.name = "ntkrnlmp.pdb", .age = 1};
   for (size_t i = 0; i < 16; i++) pdb_.guid[i] = static_cast<u8>(0x11 * i + build_number(options_.build));
-  modules_.push_back(std::make_unique<ModuleInfo>(ModuleInfo{"ntoskrnl.exe", "nt", VirtAddr(0xfffff800'02a00000), ImageBuilder("ntoskrnl.exe", pdb_)}));
+  modules_.push_back(std::make_unique<ModuleInfo>(
+      ModuleInfo{"ntoskrnl.exe", "nt", VirtAddr(0xfffff800'02a00000), ImageBuilder("ntoskrnl.exe", pdb_)}));
   ModuleInfo& nt = *modules_.front();
   for (const KernelData& d : kKernelData) nt.image.add_data(d.name, d.size, d.exported);
   has_cookie_ = build_number(options_.build) >= 10240;
@@ -58,7 +78,8 @@ Machine::Machine(MachineOptions options)
   }
   memory_.map(nt.base, nt.image.size());
   if (has_cookie_) memory_.put<u8>(symbol("ObHeaderCookie"), cookie_);
-  for (const char* list : {"PsLoadedModuleList", "PsActiveProcessHead", "ExpSystemResourcesList"}) init_list(symbol(list));
+  for (const char* list : {"PsLoadedModuleList", "PsActiveProcessHead", "ExpSystemResourcesList"})
+    init_list(symbol(list));
   memory_.put<u32>(symbol("KeMaximumIncrement"), kIncrement);
   memory_.put<u32>(symbol("KeTimeIncrement"), kIncrement);
   memory_.put<u32>(symbol("NtBuildNumber"), 0xF0000000 | build_number(options_.build));
@@ -66,9 +87,9 @@ Machine::Machine(MachineOptions options)
   memory_.write(symbol("NtBuildLab"), lab.c_str(), lab.size() + 1);
 
   const VirtAddr shared = memory_.map(nt::kUserSharedData, kPageSize);
-  memory_.put<u32>(shared + 4, 0x0fa00000);                       // TickCountMultiplier: 15.625 ms
-  memory_.put<u64>(shared + 8, u64{tick_count()} * kIncrement);   // InterruptTime
-  memory_.put<u64>(shared + 0x14, 133'445'600'000'000'000);       // SystemTime
+  memory_.put<u32>(shared + 4, 0x0fa00000);                      // TickCountMultiplier: 15.625 ms
+  memory_.put<u64>(shared + 8, u64{tick_count()} * kIncrement);  // InterruptTime
+  memory_.put<u64>(shared + 0x14, 133'445'600'000'000'000);      // SystemTime
   const u16 root[] = {'C', ':', '\\', 'W', 'i', 'n', 'd', 'o', 'w', 's', 0};
   memory_.write(shared + 0x30, root, sizeof root);
   const u32 major = options_.build.starts_with("10.") ? 10 : 6;
@@ -96,7 +117,9 @@ std::optional<symbols::Field> Machine::field(const char* type, const char* path)
   return std::nullopt;
 }
 
-bool Machine::has(const char* type, const char* path) const { return field(type, path).has_value(); }
+bool Machine::has(const char* type, const char* path) const {
+  return field(type, path).has_value();
+}
 
 u32 Machine::offset(const char* type, const char* path) const {
   const auto f = field(type, path);
@@ -182,12 +205,15 @@ VirtAddr Machine::add_module(const std::string& file, const Labels& functions) {
   return modules_.back()->base;
 }
 
-VirtAddr Machine::symbol(const std::string& name) { return modules_.front()->base + modules_.front()->image.rva_of(name); }
+VirtAddr Machine::symbol(const std::string& name) {
+  return modules_.front()->base + modules_.front()->image.rva_of(name);
+}
 
 namespace {
 // Functions whose frame is special; everything else gets an ordinary one whose size depends on its name.
 FunctionShape shape_of(const std::string& name) {
-  if (name == "KiSystemServiceCopyEnd" || name == "KiInterruptDispatch" || name == "KiPageFault") return {.frame = 0x158, .push_rbp_frame = true, .machine_frame = true};
+  if (name == "KiSystemServiceCopyEnd" || name == "KiInterruptDispatch" || name == "KiPageFault")
+    return {.frame = 0x158, .push_rbp_frame = true, .machine_frame = true};
   u32 h = 0;
   for (char c : name) h = h * 31 + static_cast<u8>(c);
   return {.frame = 0x28 + (h % 13) * 0x10, .push_rbx = h % 3 == 0, .push_rbp_frame = h % 7 == 0};
@@ -249,7 +275,9 @@ VirtAddr Machine::stack_slot(VirtAddr thread, u64 size) {
 // ---- object manager ----
 
 void Machine::make_types() {
-  static constexpr const char* kTypes[] = {"Type", "Directory", "SymbolicLink", "Process", "Thread", "Event", "Mutant", "Semaphore", "Device", "Driver", "IoCompletion", "File", "Section", "Key"};
+  static constexpr const char* kTypes[] = {"Type",         "Directory", "SymbolicLink", "Process", "Thread",
+                                           "Event",        "Mutant",    "Semaphore",    "Device",  "Driver",
+                                           "IoCompletion", "File",      "Section",      "Key"};
   u8 index = 2;
   for (const char* name : kTypes) types_[name] = index++;
   root_ = object("Directory", size("_OBJECT_DIRECTORY"));
@@ -283,7 +311,8 @@ VirtAddr Machine::object(const std::string& type, u64 body_size, const std::stri
   const VirtAddr block = alloc(name_info + body + body_size);
   const VirtAddr header = block + name_info, object = header + body;
   const u8 index = types_.at(type);
-  set(header, "_OBJECT_HEADER", "TypeIndex", has_cookie_ ? static_cast<u8>(index ^ cookie_ ^ (header.value() >> 8)) : index);
+  set(header, "_OBJECT_HEADER", "TypeIndex",
+      has_cookie_ ? static_cast<u8>(index ^ cookie_ ^ (header.value() >> 8)) : index);
   set(header, "_OBJECT_HEADER", "PointerCount", 1);
   if (path.empty()) return object;
   const auto end = path.find_last_of('\\');
@@ -326,7 +355,8 @@ VirtAddr Machine::add_device(VirtAddr driver, u32 device_type, const std::string
 
 void Machine::attach(VirtAddr upper, VirtAddr lower) {
   set(lower, "_DEVICE_OBJECT", "AttachedDevice", upper.value());
-  set(VirtAddr(get(upper, "_DEVICE_OBJECT", "DeviceObjectExtension")), "_DEVOBJ_EXTENSION", "AttachedTo", lower.value());
+  set(VirtAddr(get(upper, "_DEVICE_OBJECT", "DeviceObjectExtension")), "_DEVOBJ_EXTENSION", "AttachedTo",
+      lower.value());
 }
 
 void Machine::make_devices() {
@@ -441,7 +471,9 @@ VirtAddr Machine::add_thread(VirtAddr process, u64 tid) {
   return t;
 }
 
-void Machine::terminate(VirtAddr thread) { set(thread, "_KTHREAD", "State", 4); }
+void Machine::terminate(VirtAddr thread) {
+  set(thread, "_KTHREAD", "State", 4);
+}
 
 void Machine::make_ready(VirtAddr thread, u32 processor, u32 ticks_ago) {
   set(thread, "_KTHREAD", "State", 1);
@@ -465,7 +497,8 @@ void Machine::wait_blocks(VirtAddr thread, const std::vector<VirtAddr>& objects)
   }
 }
 
-void Machine::block(VirtAddr thread, u8 reason, const std::vector<VirtAddr>& objects, u32 ticks, const Labels& stack) {
+void Machine::block(VirtAddr thread, u8 reason, const std::vector<VirtAddr>& objects, u32 ticks,
+                    const Labels& stack) {
   set(thread, "_KTHREAD", "State", 5);
   set(thread, "_KTHREAD", "WaitReason", reason);
   set(thread, "_KTHREAD", "WaitTime", tick_count() - ticks);
@@ -637,7 +670,8 @@ void Machine::wait_for_resource(VirtAddr thread, VirtAddr r, bool exclusive, u32
   }
   set(r, "_ERESOURCE", count, get(r, "_ERESOURCE", count) + 1);
   set(r, "_ERESOURCE", "ContentionCount", get(r, "_ERESOURCE", "ContentionCount") + 1);
-  Labels stack{"nt!KeWaitForSingleObject", "nt!ExpWaitForResource", exclusive ? "nt!ExAcquireResourceExclusiveLite" : "nt!ExAcquireResourceSharedLite"};
+  Labels stack{"nt!KeWaitForSingleObject", "nt!ExpWaitForResource",
+               exclusive ? "nt!ExAcquireResourceExclusiveLite" : "nt!ExAcquireResourceSharedLite"};
   stack.insert(stack.end(), below.begin(), below.end());
   block(thread, 27, {object}, ticks, stack);
 }
@@ -657,7 +691,8 @@ void Machine::wait_for_fast_mutex(VirtAddr thread, VirtAddr mutex, u32 ticks, co
 
 // ---- I/O ----
 
-VirtAddr Machine::add_irp(VirtAddr thread, const std::vector<IrpStep>& steps, u32 slots, VirtAddr user_event) {
+VirtAddr Machine::add_irp(VirtAddr thread, const std::vector<IrpStep>& steps, u32 slots,
+                          VirtAddr user_event) {
   const u64 irp_size = size("_IRP"), location = size("_IO_STACK_LOCATION");
   UNHANG_CHECK(steps.size() <= slots && !steps.empty());
   const VirtAddr irp = alloc(irp_size + slots * location);
@@ -684,7 +719,8 @@ VirtAddr Machine::add_irp(VirtAddr thread, const std::vector<IrpStep>& steps, u3
   return irp;
 }
 
-VirtAddr Machine::wait_for_io(VirtAddr thread, const std::vector<IrpStep>& steps, u32 ticks, const Labels& below) {
+VirtAddr Machine::wait_for_io(VirtAddr thread, const std::vector<IrpStep>& steps, u32 ticks,
+                              const Labels& below) {
   const VirtAddr event = stack_slot(thread, size("_KEVENT"));
   set(event, "_DISPATCHER_HEADER", "Type", 1);
   set(event, "_DISPATCHER_HEADER", "Size", 6);
@@ -716,9 +752,18 @@ void Machine::put_kdbg() {
   std::memcpy(&b[0x10], "KDBG", 4);
   put16(0x14, 0x380);
   put64(0x18, modules_.front()->base.value());
-  const std::pair<u32, const char*> pointers[] = {{0x48, "PsLoadedModuleList"}, {0x50, "PsActiveProcessHead"}, {0x58, "PspCidTable"}, {0x60, "ExpSystemResourcesList"},
-                                                  {0x78, "KeTimeIncrement"}, {0x88, "KiBugCheckData"}, {0x98, "ObpRootDirectoryObject"}, {0xa0, "ObpTypeObjectType"},
-                                                  {0xc0, "MmPfnDatabase"}, {0x208, "NtBuildLab"}, {0x218, "KiProcessorBlock"}, {0x270, "MmPhysicalMemoryBlock"}};
+  const std::pair<u32, const char*> pointers[] = {{0x48, "PsLoadedModuleList"},
+                                                  {0x50, "PsActiveProcessHead"},
+                                                  {0x58, "PspCidTable"},
+                                                  {0x60, "ExpSystemResourcesList"},
+                                                  {0x78, "KeTimeIncrement"},
+                                                  {0x88, "KiBugCheckData"},
+                                                  {0x98, "ObpRootDirectoryObject"},
+                                                  {0xa0, "ObpTypeObjectType"},
+                                                  {0xc0, "MmPfnDatabase"},
+                                                  {0x208, "NtBuildLab"},
+                                                  {0x218, "KiProcessorBlock"},
+                                                  {0x270, "MmPhysicalMemoryBlock"}};
   for (const auto& [field, name] : pointers) put64(field, symbol(name).value());
   const auto member = [&](u32 field, const char* type, const char* path) {
     if (path == nullptr)
@@ -778,7 +823,8 @@ void Machine::list_module(ModuleInfo& m) {
   set(e, "_LDR_DATA_TABLE_ENTRY", "DllBase", m.base.value());
   set(e, "_LDR_DATA_TABLE_ENTRY", "SizeOfImage", m.image.size());
   set_string(e + offset("_LDR_DATA_TABLE_ENTRY", "BaseDllName"), m.file);
-  set_string(e + offset("_LDR_DATA_TABLE_ENTRY", "FullDllName"), "\\SystemRoot\\System32\\drivers\\" + m.file);
+  set_string(e + offset("_LDR_DATA_TABLE_ENTRY", "FullDllName"),
+             "\\SystemRoot\\System32\\drivers\\" + m.file);
   insert_tail(symbol("PsLoadedModuleList"), e + offset("_LDR_DATA_TABLE_ENTRY", "InLoadOrderLinks"));
 }
 
@@ -802,7 +848,8 @@ std::vector<u8> Machine::symbols() {
       continue;
     }
     b.add_type(t.name, t.size, t.partial);
-    for (const auto& m : layout_->members(t)) b.add_member(m.name, m.offset, copy_ref(copy_ref, m.type, 0), m.bit_offset, m.bit_length);
+    for (const auto& m : layout_->members(t))
+      b.add_member(m.name, m.offset, copy_ref(copy_ref, m.type, 0), m.bit_offset, m.bit_length);
   }
   for (const auto& [name, rva] : modules_.front()->image.symbols()) b.add_symbol(name, Rva(rva));
   return b.build();

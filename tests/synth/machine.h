@@ -1,10 +1,11 @@
-// A Windows machine made for a test: kernel structures laid out as a given build has them, in guest memory with
-// page tables, with stacks made of function names. Tests describe a situation; the machine writes the bytes.
+// A Windows machine made for a test: kernel structures laid out as a given build has them, in guest memory
+// with page tables, with stacks made of function names. Tests describe a situation; the machine writes the
+// bytes.
 #pragma once
 
 #include <map>
-#include <set>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,8 @@ namespace unhang::synth {
 struct MachineOptions {
   std::string build = "10.0.19041.804";  // a built-in layout
   u32 processors = 2;
-  bool encode_kdbg = false;   // as Windows 8 and later keep it; needs symbols to read
-  bool exports = true;        // nt exports its functions
+  bool encode_kdbg = false;  // as Windows 8 and later keep it; needs symbols to read
+  bool exports = true;       // nt exports its functions
   int levels = 4;
 };
 
@@ -64,7 +65,8 @@ class Machine {
   void terminate(VirtAddr thread);
   void make_ready(VirtAddr thread, u32 processor, u32 ticks_ago = 0);
   // A thread that waits for dispatcher objects since `ticks` ticks.
-  void block(VirtAddr thread, u8 reason, const std::vector<VirtAddr>& objects, u32 ticks, const Labels& stack);
+  void block(VirtAddr thread, u8 reason, const std::vector<VirtAddr>& objects, u32 ticks,
+             const Labels& stack);
   void run(VirtAddr thread, u32 processor, const Labels& stack);
 
   VirtAddr add_event(bool synchronization = true);
@@ -74,7 +76,8 @@ class Machine {
   VirtAddr add_resource();
   void own_exclusive(VirtAddr resource, VirtAddr thread);
   void own_shared(VirtAddr resource, const std::vector<VirtAddr>& threads);
-  void wait_for_resource(VirtAddr thread, VirtAddr resource, bool exclusive, u32 ticks, const Labels& below = {});
+  void wait_for_resource(VirtAddr thread, VirtAddr resource, bool exclusive, u32 ticks,
+                         const Labels& below = {});
   void wait_for_mutant(VirtAddr thread, VirtAddr mutant, u32 ticks, const Labels& below = {});
   void wait_for_fast_mutex(VirtAddr thread, VirtAddr mutex, u32 ticks, const Labels& below = {});
 
@@ -86,9 +89,11 @@ class Machine {
     u8 control = 0;
   };
   // steps: from the top of the stack down; the last one is current. slots: stack locations in all.
-  VirtAddr add_irp(VirtAddr thread, const std::vector<IrpStep>& steps, u32 slots = 9, VirtAddr user_event = {});
+  VirtAddr add_irp(VirtAddr thread, const std::vector<IrpStep>& steps, u32 slots = 9,
+                   VirtAddr user_event = {});
   // A thread that waits for an IRP of its own through an event on its stack.
-  VirtAddr wait_for_io(VirtAddr thread, const std::vector<IrpStep>& steps, u32 ticks, const Labels& below = {});
+  VirtAddr wait_for_io(VirtAddr thread, const std::vector<IrpStep>& steps, u32 ticks,
+                       const Labels& below = {});
 
   // ---- the usual machine ----
   VirtAddr system_process() const { return system_; }
@@ -148,7 +153,8 @@ class Machine {
   std::set<VirtAddr> listed_;
   std::vector<CpuInfo> cpus_;
   VirtAddr system_{}, idle_{}, root_{};
-  VirtAddr ntfs_device_{}, disk_device_{}, port_device_{}, filter_device_{}, pipe_device_{}, volume_device_{}, vpb_{};
+  VirtAddr ntfs_device_{}, disk_device_{}, port_device_{}, filter_device_{}, pipe_device_{}, volume_device_{},
+      vpb_{};
   std::map<std::string, VirtAddr> drivers_;
   u8 cookie_ = 0;
   bool has_cookie_ = false;

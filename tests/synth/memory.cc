@@ -110,8 +110,12 @@ VirtAddr Memory::map(VirtAddr va, u64 size, PhysAddr tables) {
   return va;
 }
 
-void Memory::set_pte(VirtAddr va, u64 pte, PhysAddr tables) { *entry(entry_of(va, tables, true)) = pte; }
-u64 Memory::pte(VirtAddr va, PhysAddr tables) const { return *entry(entry_of(va, tables, true)); }
+void Memory::set_pte(VirtAddr va, u64 pte, PhysAddr tables) {
+  *entry(entry_of(va, tables, true)) = pte;
+}
+u64 Memory::pte(VirtAddr va, PhysAddr tables) const {
+  return *entry(entry_of(va, tables, true));
+}
 
 PhysAddr Memory::translate(VirtAddr va, PhysAddr tables) const {
   const u64 e = *entry(entry_of(va, tables, true));

@@ -7,9 +7,9 @@ namespace unhang::synth {
 
 struct Scene {
   std::unique_ptr<Machine> machine;
-  std::map<std::string, VirtAddr> thread;    // by role
-  std::map<std::string, VirtAddr> object;    // locks, IRPs
-  std::string verdict;                       // what the tool must say
+  std::map<std::string, VirtAddr> thread;  // by role
+  std::map<std::string, VirtAddr> object;  // locks, IRPs
+  std::string verdict;                     // what the tool must say
   VirtAddr culprit{};
 };
 

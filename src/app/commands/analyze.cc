@@ -20,16 +20,20 @@ struct Options {
 };
 
 std::string lower(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::transform(s.begin(), s.end(), s.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   return s;
 }
 
 // Threads of the processes that a symptom speaks of.
-constexpr std::string_view kRdpLogon[] = {"winlogon.exe", "logonui.exe", "lsass.exe", "csrss.exe", "userinit.exe", "explorer.exe", "rdpclip.exe", "dwm.exe", "services.exe"};
+constexpr std::string_view kRdpLogon[] = {"winlogon.exe", "logonui.exe",  "lsass.exe",
+                                          "csrss.exe",    "userinit.exe", "explorer.exe",
+                                          "rdpclip.exe",  "dwm.exe",      "services.exe"};
 
 bool hosts_terminal_services(const waits::ProcessNode& p) {
   const std::string c = lower(p.process.command_line);
-  return lower(p.process.name) == "svchost.exe" && (c.find("termsvcs") != c.npos || c.find("termservice") != c.npos);
+  return lower(p.process.name) == "svchost.exe" &&
+         (c.find("termsvcs") != c.npos || c.find("termservice") != c.npos);
 }
 
 // The threads to start from. An empty list with a message: the user named what is not there.
@@ -46,12 +50,17 @@ std::vector<VirtAddr> entry_threads(Session& session, const Options& o, std::str
   }
   for (const waits::ProcessNode& p : w.processes) {
     const std::string name = lower(p.process.name);
-    const bool by_symptom = !o.symptom.empty() && (std::find(std::begin(kRdpLogon), std::end(kRdpLogon), name) != std::end(kRdpLogon) || hosts_terminal_services(p));
-    const bool by_process = !o.process.empty() && (name == lower(o.process) || name == lower(o.process) + ".exe" || std::to_string(p.process.pid) == o.process);
+    const bool by_symptom = !o.symptom.empty() && (std::find(std::begin(kRdpLogon), std::end(kRdpLogon),
+                                                             name) != std::end(kRdpLogon) ||
+                                                   hosts_terminal_services(p));
+    const bool by_process =
+        !o.process.empty() && (name == lower(o.process) || name == lower(o.process) + ".exe" ||
+                               std::to_string(p.process.pid) == o.process);
     if (!by_symptom && !by_process) continue;
     for (const size_t t : p.threads) threads.push_back(w.threads[t].thread.address);
   }
-  if (threads.empty() && !o.process.empty()) message = fmt::format("{}: no such process in the dump", o.process);
+  if (threads.empty() && !o.process.empty())
+    message = fmt::format("{}: no such process in the dump", o.process);
   if (threads.empty() && !o.symptom.empty()) message = "no logon process is in the dump";
   return threads;
 }
@@ -83,17 +92,23 @@ int run(const Options& o) {
 void set_up(CLI::App& app, int& status) {
   auto o = std::make_shared<Options>();
   add_common_options(app, o->common);
-  app.add_option("--symptom", o->symptom, "start from what users see: rdp-logon")->check(CLI::IsMember({"rdp-logon"}));
+  app.add_option("--symptom", o->symptom, "start from what users see: rdp-logon")
+      ->check(CLI::IsMember({"rdp-logon"}));
   app.add_option("--process", o->process, "start from the threads of a process: its name or PID");
   app.add_option("--thread", o->thread, "start from a thread: its address");
-  app.add_option("--scan-ms", o->scan_ms, "time that searching all memory for NTFS records may take")->capture_default_str();
-  app.add_flag("--why", o->why, "show for each piece of evidence the member reads, addresses and file offsets behind it");
+  app.add_option("--scan-ms", o->scan_ms, "time that searching all memory for NTFS records may take")
+      ->capture_default_str();
+  app.add_flag("--why", o->why,
+               "show for each piece of evidence the member reads, addresses and file offsets behind it");
   app.callback([o, &status] { status = run(*o); });
 }
 
 }  // namespace
 
 extern const Command analyze_command;
-const Command analyze_command{.name = "analyze", .help = "say why the machine hangs, with evidence and what to do next", .order = 1, .set_up = set_up};
+const Command analyze_command{.name = "analyze",
+                              .help = "say why the machine hangs, with evidence and what to do next",
+                              .order = 1,
+                              .set_up = set_up};
 
 }  // namespace unhang::app

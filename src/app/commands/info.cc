@@ -45,6 +45,10 @@ void set_up(CLI::App& app, int& status) {
 }  // namespace
 
 extern const Command info_command;
-const Command info_command{.name = "info", .help = "say what the file is, which Windows is in it, what is known and what is missing", .order = 2, .set_up = set_up};
+const Command info_command{
+    .name = "info",
+    .help = "say what the file is, which Windows is in it, what is known and what is missing",
+    .order = 2,
+    .set_up = set_up};
 
 }  // namespace unhang::app

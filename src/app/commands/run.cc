@@ -59,7 +59,8 @@ int run(const Options& o) {
 void set_up(CLI::App& app, int& status) {
   auto o = std::make_shared<Options>();
   add_common_options(app, o->common);
-  app.add_option("COMMAND", o->lines, "commands, each quoted as one word: '!locks' '!thread ADDRESS'")->required();
+  app.add_option("COMMAND", o->lines, "commands, each quoted as one word: '!locks' '!thread ADDRESS'")
+      ->required();
   app.footer(list_of_commands());
   app.callback([o, &status] { status = run(*o); });
 }
@@ -67,6 +68,10 @@ void set_up(CLI::App& app, int& status) {
 }  // namespace
 
 extern const Command run_command;
-const Command run_command{.name = "run", .help = "run debugger commands under WinDbg's names: !locks, !thread, !irp, k, dt ...", .order = 3, .set_up = set_up};
+const Command run_command{
+    .name = "run",
+    .help = "run debugger commands under WinDbg's names: !locks, !thread, !irp, k, dt ...",
+    .order = 3,
+    .set_up = set_up};
 
 }  // namespace unhang::app

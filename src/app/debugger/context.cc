@@ -36,6 +36,10 @@ Result<Node> choose(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand context_debugger_command;
-const DebuggerCommand context_debugger_command{.names = {".thread", ".process"}, .usage = ".thread|.process ADDRESS", .help = "choose the thread or process that later commands refer to", .run = choose};
+const DebuggerCommand context_debugger_command{
+    .names = {".thread", ".process"},
+    .usage = ".thread|.process ADDRESS",
+    .help = "choose the thread or process that later commands refer to",
+    .run = choose};
 
 }  // namespace unhang::app

@@ -5,10 +5,13 @@
 namespace unhang::app {
 
 namespace {
-Result<Node> run(Session& session, const std::vector<std::string>& args) { return show_memory(session, args, 1, false); }
+Result<Node> run(Session& session, const std::vector<std::string>& args) {
+  return show_memory(session, args, 1, false);
+}
 }  // namespace
 
 extern const DebuggerCommand db_debugger_command;
-const DebuggerCommand db_debugger_command{.names = {"db"}, .usage = "db ADDRESS [LCOUNT]", .help = "memory as bytes and characters", .run = run};
+const DebuggerCommand db_debugger_command{
+    .names = {"db"}, .usage = "db ADDRESS [LCOUNT]", .help = "memory as bytes and characters", .run = run};
 
 }  // namespace unhang::app

@@ -24,8 +24,9 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     line["driver"] = d ? d->driver_name : std::string();
     line["name"] = d ? d->name : std::string();
     line["extension"] = d ? d->extension : VirtAddr();
-    line["text"] = fmt::format("{} {:016x}  {:<18} {:016x}  {}", va == device ? ">" : " ", va.value(), d ? d->driver_name : "(unreadable)",
-                               d ? d->extension.value() : 0, d ? d->name.substr(d->name.find_last_of('\\') + 1) : "");
+    line["text"] = fmt::format("{} {:016x}  {:<18} {:016x}  {}", va == device ? ">" : " ", va.value(),
+                               d ? d->driver_name : "(unreadable)", d ? d->extension.value() : 0,
+                               d ? d->name.substr(d->name.find_last_of('\\') + 1) : "");
     n["lines"].add(std::move(line));
   }
   return n;
@@ -34,6 +35,9 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand devstack_debugger_command;
-const DebuggerCommand devstack_debugger_command{.names = {"!devstack"}, .usage = "!devstack ADDRESS|NAME", .help = "the stack that a device is in", .run = run};
+const DebuggerCommand devstack_debugger_command{.names = {"!devstack"},
+                                                .usage = "!devstack ADDRESS|NAME",
+                                                .help = "the stack that a device is in",
+                                                .run = run};
 
 }  // namespace unhang::app

@@ -5,10 +5,15 @@
 namespace unhang::app {
 
 namespace {
-Result<Node> run(Session& session, const std::vector<std::string>& args) { return show_memory(session, args, 8, true); }
+Result<Node> run(Session& session, const std::vector<std::string>& args) {
+  return show_memory(session, args, 8, true);
+}
 }  // namespace
 
 extern const DebuggerCommand dps_debugger_command;
-const DebuggerCommand dps_debugger_command{.names = {"dps", "dqs"}, .usage = "dps ADDRESS [LCOUNT]", .help = "memory as pointers with the symbols they point to", .run = run};
+const DebuggerCommand dps_debugger_command{.names = {"dps", "dqs"},
+                                           .usage = "dps ADDRESS [LCOUNT]",
+                                           .help = "memory as pointers with the symbols they point to",
+                                           .run = run};
 
 }  // namespace unhang::app

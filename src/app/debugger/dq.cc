@@ -5,10 +5,13 @@
 namespace unhang::app {
 
 namespace {
-Result<Node> run(Session& session, const std::vector<std::string>& args) { return show_memory(session, args, 8, false); }
+Result<Node> run(Session& session, const std::vector<std::string>& args) {
+  return show_memory(session, args, 8, false);
+}
 }  // namespace
 
 extern const DebuggerCommand dq_debugger_command;
-const DebuggerCommand dq_debugger_command{.names = {"dq"}, .usage = "dq ADDRESS [LCOUNT]", .help = "memory as 64-bit values", .run = run};
+const DebuggerCommand dq_debugger_command{
+    .names = {"dq"}, .usage = "dq ADDRESS [LCOUNT]", .help = "memory as 64-bit values", .run = run};
 
 }  // namespace unhang::app

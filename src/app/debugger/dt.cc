@@ -12,11 +12,12 @@ namespace unhang::app {
 namespace {
 
 // The value of a member as dt prints it behind its type.
-std::string value(const Session& session, const symbols::Layout& layout, const symbols::Member& m, VirtAddr at, Node& out) {
+std::string value(const Session& session, const symbols::Layout& layout, const symbols::Member& m,
+                  VirtAddr at, Node& out) {
   const symbols::TypeRef ref = layout.ref(m.type);
   const u64 size = layout.size_of(m.type);
-  const bool scalar = ref.kind == symbols::TypeKind::base || ref.kind == symbols::TypeKind::pointer || ref.kind == symbols::TypeKind::enumeration ||
-                      (ref.kind == symbols::TypeKind::unknown);
+  const bool scalar = ref.kind == symbols::TypeKind::base || ref.kind == symbols::TypeKind::pointer ||
+                      ref.kind == symbols::TypeKind::enumeration || (ref.kind == symbols::TypeKind::unknown);
   if (!scalar || size > 8) return {};
   u64 v = 0;
   const u64 bytes = size == 0 ? 8 : size;
@@ -32,7 +33,9 @@ std::string value(const Session& session, const symbols::Layout& layout, const s
   if (ref.kind == symbols::TypeKind::pointer) {
     out["value"] = VirtAddr(v);
     const std::string symbol = session.target().symbolize(VirtAddr(v));
-    return v == 0 ? "(null)" : symbol.empty() ? fmt::format("{}", VirtAddr(v)) : fmt::format("{} {}", VirtAddr(v), symbol);
+    return v == 0           ? "(null)"
+           : symbol.empty() ? fmt::format("{}", VirtAddr(v))
+                            : fmt::format("{} {}", VirtAddr(v), symbol);
   }
   if (ref.kind == symbols::TypeKind::enumeration) {
     const auto word = layout.enumerator(layout.string(ref.name), static_cast<i64>(v));
@@ -41,7 +44,8 @@ std::string value(const Session& session, const symbols::Layout& layout, const s
   }
   out["value"] = v;
   if (size == 1 && v >= 0x20 && v < 0x7f) return fmt::format("{:#x} '{}'", v, static_cast<char>(v));
-  return (ref.flags & symbols::TypeRef::kSigned) != 0 && size == 4 ? fmt::format("{}", static_cast<i32>(v)) : fmt::format("{:#x}", v);
+  return (ref.flags & symbols::TypeRef::kSigned) != 0 && size == 4 ? fmt::format("{}", static_cast<i32>(v))
+                                                                   : fmt::format("{:#x}", v);
 }
 
 Result<Node> run(Session& session, const std::vector<std::string>& args) {
@@ -49,15 +53,20 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   for (const std::string& a : args)
     if (!a.starts_with('-')) words.push_back(a);
   if (words.empty()) return fail(Error{.why = Why::unsupported, .detail = "it needs a type: nt!_ERESOURCE"});
-  std::string type_name = words[0].substr(words[0].find('!') == std::string::npos ? 0 : words[0].find('!') + 1);
+  std::string type_name =
+      words[0].substr(words[0].find('!') == std::string::npos ? 0 : words[0].find('!') + 1);
   const symbols::Layout* layout = session.target().layouts().layout_of(type_name);
-  if (layout == nullptr && !type_name.starts_with('_')) layout = session.target().layouts().layout_of(type_name = "_" + type_name);
+  if (layout == nullptr && !type_name.starts_with('_'))
+    layout = session.target().layouts().layout_of(type_name = "_" + type_name);
   // Types of another module's own symbols.
   if (layout == nullptr && words[0].find('!') != std::string::npos)
     if (const nt::Module* m = session.target().modules().find_name(words[0].substr(0, words[0].find('!'))))
-      if (const nt::Module* opened = session.target().module_at(m->base()); opened != nullptr && opened->symbols() != nullptr && opened->symbols()->find_type(type_name))
+      if (const nt::Module* opened = session.target().module_at(m->base());
+          opened != nullptr && opened->symbols() != nullptr && opened->symbols()->find_type(type_name))
         layout = opened->symbols();
-  if (layout == nullptr) return fail(Error{.why = Why::no_member, .detail = "the type is unknown: neither in the symbols nor in the built-in layouts"});
+  if (layout == nullptr)
+    return fail(Error{.why = Why::no_member,
+                      .detail = "the type is unknown: neither in the symbols nor in the built-in layouts"});
   const symbols::Type type = *layout->find_type(type_name);
   VirtAddr address{};
   bool has_address = false;
@@ -88,11 +97,13 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     line["name"] = m.name;
     line["offset"] = m.offset;
     std::string t = layout->describe(m.type);
-    if (m.bit_length != 0) t = fmt::format("Pos {}, {} Bit{}", m.bit_offset, m.bit_length, m.bit_length == 1 ? "" : "s");
+    if (m.bit_length != 0)
+      t = fmt::format("Pos {}, {} Bit{}", m.bit_offset, m.bit_length, m.bit_length == 1 ? "" : "s");
     line["member_type"] = t;
     std::string s = fmt::format("   +0x{:03x} {:<24} : {}", m.offset, m.name, t);
     if (has_address)
-      if (const std::string v = value(session, *layout, m, address + m.offset, line); !v.empty()) s = fmt::format("   +0x{:03x} {:<24} : {}", m.offset, m.name, v);
+      if (const std::string v = value(session, *layout, m, address + m.offset, line); !v.empty())
+        s = fmt::format("   +0x{:03x} {:<24} : {}", m.offset, m.name, v);
     line["text"] = s;
     n["lines"].add(std::move(line));
   }
@@ -103,6 +114,9 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand dt_debugger_command;
-const DebuggerCommand dt_debugger_command{.names = {"dt"}, .usage = "dt TYPE [ADDRESS] [MEMBER]", .help = "a type, or an object read by it", .run = run};
+const DebuggerCommand dt_debugger_command{.names = {"dt"},
+                                          .usage = "dt TYPE [ADDRESS] [MEMBER]",
+                                          .help = "a type, or an object read by it",
+                                          .run = run};
 
 }  // namespace unhang::app

@@ -18,14 +18,16 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
       process = {};
       for (const VirtAddr va : nt::list_processes(session.target()).processes)
         if (const auto p = nt::read_process(session.target(), va); p && p->pid == pid) process = va;
-      if (process.is_null()) return fail(Error{.why = Why::unsupported, .detail = "no process with that PID"});
+      if (process.is_null())
+        return fail(Error{.why = Why::unsupported, .detail = "no process with that PID"});
     }
   }
   const nt::Process p = TRY(nt::read_process(session.target(), process));
   const nt::HandleWalk walk = session.objects().handles(p.object_table);
   Node n = Node::shaped("table");
-  n["title"] = fmt::format("PROCESS {:016x}  Cid: {:04x}  Image: {}  Handle table at {:016x} with {} entries in use", p.address.value(), p.pid, p.name,
-                           p.object_table.value(), walk.handles.size());
+  n["title"] =
+      fmt::format("PROCESS {:016x}  Cid: {:04x}  Image: {}  Handle table at {:016x} with {} entries in use",
+                  p.address.value(), p.pid, p.name, p.object_table.value(), walk.handles.size());
   n["process"] = process;
   const auto column = [&](const char* member, const char* title) {
     Node c = Node::map();
@@ -49,7 +51,8 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     row["type"] = info ? info->type : std::string();
     std::string name = info ? info->name : "";
     if (nt::is_file_object(session.target(), h.object)) {
-      if (const auto f = nt::read_file_object(session.target(), session.objects(), h.object)) name = f->full_path();
+      if (const auto f = nt::read_file_object(session.target(), session.objects(), h.object))
+        name = f->full_path();
     } else if (!name.empty()) {
       name = session.objects().path(h.object);
     }
@@ -57,13 +60,17 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     n["rows"].add(std::move(row));
   }
   n["gaps"] = gaps_node(walk.gaps);
-  if (!walk.gaps.empty()) n["note"] = fmt::format("*** {}: {}", walk.gaps.front().what, walk.gaps.front().why);
+  if (!walk.gaps.empty())
+    n["note"] = fmt::format("*** {}: {}", walk.gaps.front().what, walk.gaps.front().why);
   return n;
 }
 
 }  // namespace
 
 extern const DebuggerCommand handle_debugger_command;
-const DebuggerCommand handle_debugger_command{.names = {"!handle"}, .usage = "!handle [HANDLE [FLAGS [PROCESS]]]", .help = "handles of a process (0 for all)", .run = run};
+const DebuggerCommand handle_debugger_command{.names = {"!handle"},
+                                              .usage = "!handle [HANDLE [FLAGS [PROCESS]]]",
+                                              .help = "handles of a process (0 for all)",
+                                              .run = run};
 
 }  // namespace unhang::app

@@ -15,6 +15,9 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand irp_debugger_command;
-const DebuggerCommand irp_debugger_command{.names = {"!irp"}, .usage = "!irp ADDRESS", .help = "an I/O request with its stack locations", .run = run};
+const DebuggerCommand irp_debugger_command{.names = {"!irp"},
+                                           .usage = "!irp ADDRESS",
+                                           .help = "an I/O request with its stack locations",
+                                           .run = run};
 
 }  // namespace unhang::app

@@ -6,10 +6,15 @@
 namespace unhang::app {
 
 namespace {
-Result<Node> run(Session& session, const std::vector<std::string>& args) { return show_stack(session, args, true); }
+Result<Node> run(Session& session, const std::vector<std::string>& args) {
+  return show_stack(session, args, true);
+}
 }  // namespace
 
 extern const DebuggerCommand kv_debugger_command;
-const DebuggerCommand kv_debugger_command{.names = {"kv", "kb"}, .usage = "kv [THREAD]", .help = "the same with the home words of each frame", .run = run};
+const DebuggerCommand kv_debugger_command{.names = {"kv", "kb"},
+                                          .usage = "kv [THREAD]",
+                                          .help = "the same with the home words of each frame",
+                                          .run = run};
 
 }  // namespace unhang::app

@@ -32,7 +32,9 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     Node row = m;
     row["end"] = m.get("base").as_address() + m.get("size").as_u64();
     row["symbols"] = m.get("symbols").is_null() ? Node("(deferred)") : m.get("symbols");
-    if (const Node* pdb = m.find("pdb")) row["pdb_key"] = std::string(pdb->get("name").as_text()) + " " + std::string(pdb->get("guid").as_text());
+    if (const Node* pdb = m.find("pdb"))
+      row["pdb_key"] =
+          std::string(pdb->get("name").as_text()) + " " + std::string(pdb->get("guid").as_text());
     n["rows"].add(std::move(row));
   }
   return n;
@@ -41,6 +43,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand lm_debugger_command;
-const DebuggerCommand lm_debugger_command{.names = {"lm"}, .usage = "lm [m PATTERN]", .help = "loaded kernel modules", .run = run};
+const DebuggerCommand lm_debugger_command{
+    .names = {"lm"}, .usage = "lm [m PATTERN]", .help = "loaded kernel modules", .run = run};
 
 }  // namespace unhang::app

@@ -11,7 +11,8 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   if (args.empty()) return fail(Error{.why = Why::unsupported, .detail = "it needs an address"});
   const VirtAddr va = TRY(evaluate(session, args[0]));
   const nt::Module* m = session.target().module_at(va);
-  if (m == nullptr) return fail(Error{.why = Why::no_symbol, .va = va, .detail = "the address is in no module"});
+  if (m == nullptr)
+    return fail(Error{.why = Why::no_symbol, .va = va, .detail = "the address is in no module"});
   Node n = Node::shaped("lines");
   Node line = Node::map();
   line["address"] = va;
@@ -37,6 +38,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand ln_debugger_command;
-const DebuggerCommand ln_debugger_command{.names = {"ln"}, .usage = "ln ADDRESS", .help = "the nearest symbols", .run = run};
+const DebuggerCommand ln_debugger_command{
+    .names = {"ln"}, .usage = "ln ADDRESS", .help = "the nearest symbols", .run = run};
 
 }  // namespace unhang::app

@@ -38,12 +38,18 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   }
   if (!address.is_null()) {
     if (!nt::is_resource(session.target(), address))
-      return fail(Error{.why = Why::implausible, .va = address, .type = "_ERESOURCE", .detail = "not a resource: its list links do not point back"});
+      return fail(Error{.why = Why::implausible,
+                        .va = address,
+                        .type = "_ERESOURCE",
+                        .detail = "not a resource: its list links do not point back"});
     return full_node(session, TRY(nt::read_resource(session.target(), address)), verbose);
   }
   const nt::ResourceList list = nt::list_resources(session.target(), session.world().file_resources());
   if (list.resources.empty() && !list.walk.complete()) return fail(list.walk.error);
-  if (list.resources.empty() && !list.gaps.empty()) return fail(Error{.why = Why::no_symbol, .type = "ExpSystemResourcesList", .detail = "and no file leads to a resource"});
+  if (list.resources.empty() && !list.gaps.empty())
+    return fail(Error{.why = Why::no_symbol,
+                      .type = "ExpSystemResourcesList",
+                      .detail = "and no file leads to a resource"});
   Node n = Node::shaped("locks");
   n["resources"] = Node::list();
   u64 held = 0;
@@ -64,6 +70,10 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand locks_debugger_command;
-const DebuggerCommand locks_debugger_command{.names = {"!locks"}, .usage = "!locks [-v] [-d] [ADDRESS]", .help = "resources: owners and waiters (-d all, -v with threads)", .run = run};
+const DebuggerCommand locks_debugger_command{
+    .names = {"!locks"},
+    .usage = "!locks [-v] [-d] [ADDRESS]",
+    .help = "resources: owners and waiters (-d all, -v with threads)",
+    .run = run};
 
 }  // namespace unhang::app

@@ -9,7 +9,8 @@ namespace unhang::app {
 namespace {
 
 Result<Node> run(Session& session, const std::vector<std::string>& args) {
-  if (args.empty()) return fail(Error{.why = Why::unsupported, .detail = "it needs the address or the path of an object"});
+  if (args.empty())
+    return fail(Error{.why = Why::unsupported, .detail = "it needs the address or the path of an object"});
   const VirtAddr va = TRY(object_by_name(session, args[0], {"\\"}));
   const nt::ObjectInfo info = TRY(session.objects().info(va));
   Node n = Node::shaped("lines");
@@ -28,9 +29,11 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   add(fmt::format("Object: {:016x}  Type: {}", va.value(), info.type.empty() ? "(unknown)" : info.type));
   add(fmt::format("    ObjectHeader: {:016x}", info.header.value()));
   add(fmt::format("    HandleCount: {}  PointerCount: {}", info.handle_count, info.pointer_count));
-  if (!info.name.empty()) add(fmt::format("    Directory Object: {:016x}  Name: {}", info.directory.value(), info.name));
+  if (!info.name.empty())
+    add(fmt::format("    Directory Object: {:016x}  Name: {}", info.directory.value(), info.name));
   if (info.type == "SymbolicLink")
-    if (const auto target = session.objects().link_target(va)) add(fmt::format("    Target String is '{}'", *target));
+    if (const auto target = session.objects().link_target(va))
+      add(fmt::format("    Target String is '{}'", *target));
   if (info.type != "Directory") return n;
   const auto entries = session.objects().directory(va);
   if (!entries) return n;
@@ -46,6 +49,9 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand object_debugger_command;
-const DebuggerCommand object_debugger_command{.names = {"!object"}, .usage = "!object ADDRESS|PATH", .help = "an object: type, counts, name; a directory's entries", .run = run};
+const DebuggerCommand object_debugger_command{.names = {"!object"},
+                                              .usage = "!object ADDRESS|PATH",
+                                              .help = "an object: type, counts, name; a directory's entries",
+                                              .run = run};
 
 }  // namespace unhang::app

@@ -16,7 +16,9 @@ bool same_name(std::string_view a, std::string_view b) {
 
 Result<Node> run(Session& session, const std::vector<std::string>& args) {
   const VirtAddr which = args.empty() ? session.current_process() : TRY(evaluate(session, args[0]));
-  const u64 flags = args.size() > 1 ? TRY(evaluate(session, args[1])).value() : args.empty() || which.is_null() ? 3 : 3;
+  const u64 flags = args.size() > 1                   ? TRY(evaluate(session, args[1])).value()
+                    : args.empty() || which.is_null() ? 3
+                                                      : 3;
   const std::string image = args.size() > 2 ? args[2] : "";
   const ProcessParts parts{.details = (flags & 1) != 0,
                            .threads = (flags & 6) != 0,
@@ -45,6 +47,9 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand process_debugger_command;
-const DebuggerCommand process_debugger_command{.names = {"!process"}, .usage = "!process [0|ADDRESS|PID [FLAGS [IMAGE]]]", .help = "processes: 0 0 lists, 0 7 with threads and stacks", .run = run};
+const DebuggerCommand process_debugger_command{.names = {"!process"},
+                                               .usage = "!process [0|ADDRESS|PID [FLAGS [IMAGE]]]",
+                                               .help = "processes: 0 0 lists, 0 7 with threads and stacks",
+                                               .run = run};
 
 }  // namespace unhang::app

@@ -13,9 +13,13 @@ Result<Node> run(Session& session, const std::vector<std::string>&) {
   const waits::World& w = session.world();
   std::vector<const waits::ThreadNode*> ready;
   for (const waits::ThreadNode& t : w.threads)
-    if (t.thread.state == nt::ThreadState::ready || t.thread.state == nt::ThreadState::standby || t.thread.state == nt::ThreadState::deferred_ready) ready.push_back(&t);
+    if (t.thread.state == nt::ThreadState::ready || t.thread.state == nt::ThreadState::standby ||
+        t.thread.state == nt::ThreadState::deferred_ready)
+      ready.push_back(&t);
   std::stable_sort(ready.begin(), ready.end(), [](const auto* a, const auto* b) {
-    return a->thread.next_processor != b->thread.next_processor ? a->thread.next_processor < b->thread.next_processor : a->thread.priority > b->thread.priority;
+    return a->thread.next_processor != b->thread.next_processor
+               ? a->thread.next_processor < b->thread.next_processor
+               : a->thread.priority > b->thread.priority;
   });
   Node n = Node::shaped("lines");
   n["lines"] = Node::list();
@@ -32,8 +36,10 @@ Result<Node> run(Session& session, const std::vector<std::string>&) {
       add(fmt::format("Processor {}: Ready Threads at priority {}", processor, t->thread.priority));
     }
     const waits::ProcessNode* p = w.process_of(*t);
-    Node& line = add(fmt::format("    THREAD {:016x}  Cid {:04x}.{:04x}  {} priority {}, {} ticks since its last wait began  {}", t->thread.address.value(), t->thread.pid, t->thread.tid,
-                                 nt::state_word(t->thread.state), t->thread.priority, t->thread.ticks.value_or(0), p == nullptr ? "" : p->process.name));
+    Node& line = add(fmt::format(
+        "    THREAD {:016x}  Cid {:04x}.{:04x}  {} priority {}, {} ticks since its last wait began  {}",
+        t->thread.address.value(), t->thread.pid, t->thread.tid, nt::state_word(t->thread.state),
+        t->thread.priority, t->thread.ticks.value_or(0), p == nullptr ? "" : p->process.name));
     line["thread"] = t->thread.address;
   }
   return n;
@@ -42,6 +48,7 @@ Result<Node> run(Session& session, const std::vector<std::string>&) {
 }  // namespace
 
 extern const DebuggerCommand ready_debugger_command;
-const DebuggerCommand ready_debugger_command{.names = {"!ready"}, .usage = "!ready", .help = "threads that are ready to run", .run = run};
+const DebuggerCommand ready_debugger_command{
+    .names = {"!ready"}, .usage = "!ready", .help = "threads that are ready to run", .run = run};
 
 }  // namespace unhang::app

@@ -12,7 +12,9 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     idle_too |= a.starts_with('-') && a.find('i') != a.npos;
     stacks |= a.starts_with('-') && a.find('t') != a.npos;
   }
-  if (session.target().cpus().empty()) return fail(Error{.why = Why::no_symbol, .detail = "no processor is known: neither registers nor KiProcessorBlock"});
+  if (session.target().cpus().empty())
+    return fail(Error{.why = Why::no_symbol,
+                      .detail = "no processor is known: neither registers nor KiProcessorBlock"});
   Node n = Node::shaped("running");
   u64 all = 0, idle = 0;
   n["cpus"] = Node::list();
@@ -30,7 +32,8 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     c["idle_thread"] = cpu.idle_thread;
     c["idle"] = is_idle;
     c["priority"] = t ? Node(t->priority) : Node();
-    const auto p = t ? nt::read_process(session.target(), t->process) : Result<nt::Process>(fail(Why::not_present, nullptr));
+    const auto p = t ? nt::read_process(session.target(), t->process)
+                     : Result<nt::Process>(fail(Why::not_present, nullptr));
     c["what"] = is_idle ? std::string("idle") : p ? p->name : std::string();
     c["registers_from"] = cpu.state_from;
     if (stacks && t) {
@@ -48,6 +51,10 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand running_debugger_command;
-const DebuggerCommand running_debugger_command{.names = {"!running"}, .usage = "!running [-i] [-t]", .help = "threads on the processors (-i idle ones too, -t stacks)", .run = run};
+const DebuggerCommand running_debugger_command{
+    .names = {"!running"},
+    .usage = "!running [-i] [-t]",
+    .help = "threads on the processors (-i idle ones too, -t stacks)",
+    .run = run};
 
 }  // namespace unhang::app

@@ -12,8 +12,17 @@ namespace {
 
 // The first frame below the scheduler and the wait functions: what asked for the wait.
 std::string blocker(const stack::ThreadStack& s) {
-  static constexpr std::string_view kWaiting[] = {"nt!KiSwapContext", "nt!KiSwapThread", "nt!KiCommitThreadWait", "nt!KeWaitForSingleObject", "nt!KeWaitForMultipleObjects",
-                                                  "nt!KeDelayExecutionThread", "nt!KeRemoveQueue", "nt!KeRemoveQueueEx", "nt!KeRemovePriQueue", "nt!KeWaitForGate", "nt!KeWaitForAlertByThreadId"};
+  static constexpr std::string_view kWaiting[] = {"nt!KiSwapContext",
+                                                  "nt!KiSwapThread",
+                                                  "nt!KiCommitThreadWait",
+                                                  "nt!KeWaitForSingleObject",
+                                                  "nt!KeWaitForMultipleObjects",
+                                                  "nt!KeDelayExecutionThread",
+                                                  "nt!KeRemoveQueue",
+                                                  "nt!KeRemoveQueueEx",
+                                                  "nt!KeRemovePriQueue",
+                                                  "nt!KeWaitForGate",
+                                                  "nt!KeWaitForAlertByThreadId"};
   for (const std::string& symbol : s.symbols) {
     const std::string_view name = std::string_view(symbol).substr(0, symbol.find('+'));
     if (std::find(std::begin(kWaiting), std::end(kWaiting), name) == std::end(kWaiting)) return symbol;
@@ -43,16 +52,20 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
       bool match = filter.empty();
       for (const std::string& s : t.stack.symbols) match |= s.find(filter) != s.npos;
       if (!match) continue;
-      if (!head) add(fmt::format("                            [{:016x} {}]", p.process.address.value(), p.process.name));
+      if (!head)
+        add(fmt::format("                            [{:016x} {}]", p.process.address.value(),
+                        p.process.name));
       head = true;
       shown++;
       const char* state = t.waiting() ? "Blocked" : nt::name(t.thread.state).data();
-      Node& line = add(fmt::format("{:>4x}.{:06x}  {:016x}  {:7x}  {:<11}  {}", t.thread.pid, t.thread.tid, t.thread.address.value(), t.thread.ticks.value_or(0), state,
-                                   blocker(t.stack)));
+      Node& line =
+          add(fmt::format("{:>4x}.{:06x}  {:016x}  {:7x}  {:<11}  {}", t.thread.pid, t.thread.tid,
+                          t.thread.address.value(), t.thread.ticks.value_or(0), state, blocker(t.stack)));
       line["thread"] = t.thread.address;
       line["blocker"] = blocker(t.stack);
       if (detail == 2)
-        for (const std::string& s : t.stack.symbols) add(fmt::format("                                                          {}", s));
+        for (const std::string& s : t.stack.symbols)
+          add(fmt::format("                                                          {}", s));
     }
   }
   n["note"] = fmt::format("\nThreads shown: {} of {}", shown, w.threads.size());
@@ -62,6 +75,9 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand stacks_debugger_command;
-const DebuggerCommand stacks_debugger_command{.names = {"!stacks"}, .usage = "!stacks [0|1|2] [FILTER]", .help = "all threads with the function that blocks them", .run = run};
+const DebuggerCommand stacks_debugger_command{.names = {"!stacks"},
+                                              .usage = "!stacks [0|1|2] [FILTER]",
+                                              .help = "all threads with the function that blocks them",
+                                              .run = run};
 
 }  // namespace unhang::app

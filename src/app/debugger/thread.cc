@@ -11,7 +11,8 @@ Result<Node> show(Session& session, const std::vector<std::string>& args) {
   std::vector<std::string> words;
   for (const std::string& a : args)
     if (a != "-p" && a != "-t") words.push_back(a);
-  const VirtAddr va = words.empty() || words[0] == "-1" ? session.current_thread() : TRY(evaluate(session, words[0]));
+  const VirtAddr va =
+      words.empty() || words[0] == "-1" ? session.current_thread() : TRY(evaluate(session, words[0]));
   // 2: waits, 4: stack (with 2), 0x10: user part as well, which we always show.
   const u64 flags = words.size() > 1 ? TRY(evaluate(session, words[1])).value() : 6;
   const nt::Thread t = TRY(nt::read_thread(session.target(), va));
@@ -21,6 +22,9 @@ Result<Node> show(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand thread_debugger_command;
-const DebuggerCommand thread_debugger_command{.names = {"!thread"}, .usage = "!thread [ADDRESS [FLAGS]]", .help = "a thread: state, waits, IRPs, stack", .run = show};
+const DebuggerCommand thread_debugger_command{.names = {"!thread"},
+                                              .usage = "!thread [ADDRESS [FLAGS]]",
+                                              .help = "a thread: state, waits, IRPs, stack",
+                                              .run = show};
 
 }  // namespace unhang::app

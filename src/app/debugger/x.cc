@@ -46,6 +46,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand x_debugger_command;
-const DebuggerCommand x_debugger_command{.names = {"x"}, .usage = "x MODULE!PATTERN", .help = "symbols whose names match", .run = run};
+const DebuggerCommand x_debugger_command{
+    .names = {"x"}, .usage = "x MODULE!PATTERN", .help = "symbols whose names match", .run = run};
 
 }  // namespace unhang::app

@@ -9,7 +9,9 @@ namespace {
 
 using waits::World;
 
-Node or_null(const std::string& s) { return s.empty() ? Node() : Node(s); }
+Node or_null(const std::string& s) {
+  return s.empty() ? Node() : Node(s);
+}
 
 Node processes_node(const World& w) {
   Node list = Node::list();
@@ -44,7 +46,10 @@ Node cpus_node(Session& session, const World& w) {
     n["pid"] = t == nullptr ? Node() : Node(t->thread.pid);
     n["tid"] = t == nullptr ? Node() : Node(t->thread.tid);
     const bool idle = t != nullptr && t->idle_thread;
-    n["mode"] = idle ? Node("idle") : !cpu.state ? Node() : cpu.state->user_mode() ? Node("user") : Node("kernel");
+    n["mode"] = idle                     ? Node("idle")
+                : !cpu.state             ? Node()
+                : cpu.state->user_mode() ? Node("user")
+                                         : Node("kernel");
     n["rip"] = cpu.state ? Node(VirtAddr(cpu.state->rip)) : Node();
     n["kpcr"] = cpu.kpcr;
     n["kprcb"] = cpu.kprcb;
@@ -258,7 +263,8 @@ Node reads_node(const World& w, const std::vector<nt::ReadRecord>& reads) {
     if (w.target().paging() != nullptr) {
       if (const auto m = w.target().paging()->translate(r.va)) {
         n["pa"] = VirtAddr(m->pa.value());
-        if (const auto offset = w.target().physical()->file_offset(m->pa)) n["file_offset"] = VirtAddr(*offset);
+        if (const auto offset = w.target().physical()->file_offset(m->pa))
+          n["file_offset"] = VirtAddr(*offset);
       }
     } else if (const auto offset = w.target().dump().virtual_blocks->file_offset(r.va)) {
       n["file_offset"] = VirtAddr(*offset);

@@ -27,7 +27,8 @@ Node time_node(u64 filetime) {
   const std::time_t seconds = static_cast<std::time_t>((filetime - kUnixEpoch) / 10'000'000);
   std::tm tm{};
   gmtime_r(&seconds, &tm);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+                     tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
 std::string hms(u64 ms) {
@@ -53,7 +54,8 @@ Node stack_node(Session& session, const stack::ThreadStack& stack, bool args) {
       Node words = Node::list();
       const VirtAddr home = i + 1 < stack.frames.size() ? stack.frames[i + 1].sp : VirtAddr();
       for (u64 w = 0; w < 4; w++) {
-        const auto v = home.is_null() ? Result<u64>(fail(Why::not_in_dump, nullptr)) : memory::read<u64>(session.space(home), home + w * 8);
+        const auto v = home.is_null() ? Result<u64>(fail(Why::not_in_dump, nullptr))
+                                      : memory::read<u64>(session.space(home), home + w * 8);
         words.add(v ? Node(VirtAddr(*v)) : Node());
       }
       n["args"] = std::move(words);
@@ -99,7 +101,8 @@ Node target_node(const nt::Target& target) {
   }
   n["pdb"] = std::move(pdb);
   n["layout_source"] = target.layout_source();
-  n["layout_confidence"] = name(target.layouts().exact() != nullptr ? Confidence::exact : target.layouts().best_confidence());
+  n["layout_confidence"] =
+      name(target.layouts().exact() != nullptr ? Confidence::exact : target.layouts().best_confidence());
   u64 system_time = clock.system_time;
   if (system_time == 0 && target.dump().header) system_time = target.dump().header->system_time;
   n["system_time"] = time_node(system_time);
@@ -127,7 +130,9 @@ Node modules_node(const nt::Target& target) {
     n["size"] = m->size();
     n["file"] = m->file_name();
     n["path"] = m->path().empty() ? Node() : Node(m->path());
-    n["symbols"] = m->symbols() != nullptr ? Node(m->symbols_from()) : m->image() != nullptr && !m->image()->exports().empty() ? Node("exports") : Node();
+    n["symbols"] = m->symbols() != nullptr                                   ? Node(m->symbols_from())
+                   : m->image() != nullptr && !m->image()->exports().empty() ? Node("exports")
+                                                                             : Node();
     if (const auto& id = m->pdb()) {
       n["pdb"]["name"] = id->name;
       n["pdb"]["guid"] = id->guid_text();

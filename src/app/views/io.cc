@@ -40,7 +40,8 @@ Node irp_node(Session& session, const nt::Irp& irp) {
   n["system_buffer"] = irp.system_buffer;
   n["flags"] = irp.flags;
   n["cancel"] = irp.cancel;
-  n["cancel_routine"] = irp.cancel_routine.is_null() ? Node() : Node(session.target().symbolize(irp.cancel_routine));
+  n["cancel_routine"] =
+      irp.cancel_routine.is_null() ? Node() : Node(session.target().symbolize(irp.cancel_routine));
   n["user_event"] = irp.user_event;
   n["pending_returned"] = irp.pending_returned;
   n["requestor_mode"] = irp.user_mode ? "UserMode" : "KernelMode";
@@ -71,7 +72,8 @@ Node irp_node(Session& session, const nt::Irp& irp) {
   const nt::IrpStackLocation* at = irp.current();
   const VirtAddr file = at != nullptr && is_kernel(at->file) ? at->file : irp.original_file;
   if (is_kernel(file))
-    if (const auto f = nt::read_file_object(session.target(), session.objects(), file)) n["file_name"] = f->full_path();
+    if (const auto f = nt::read_file_object(session.target(), session.objects(), file))
+      n["file_name"] = f->full_path();
   n["gaps"] = gaps_node(irp.gaps);
   return n;
 }
@@ -107,7 +109,8 @@ Node file_node(Session& session, const nt::FileObject& f) {
   add(f.shared_delete, "SharedDelete");
   n["access"] = access;
   if (const auto event = nt::Object(session.target(), f.address).address(nt::FILE_OBJECT::Event))
-    if (const auto d = nt::read_dispatcher(session.target(), *event)) n["event_signalled"] = d->signal_state > 0;
+    if (const auto d = nt::read_dispatcher(session.target(), *event))
+      n["event_signalled"] = d->signal_state > 0;
   if (const auto h = nt::read_fcb_header(session.target(), f.fs_context)) {
     n["fcb"]["node_type"] = VirtAddr(static_cast<u16>(h->node_type));
     n["fcb"]["resource"] = h->resource;
@@ -136,9 +139,11 @@ Node device_node(Session& session, const nt::Device& d) {
   n["vpb"] = d.vpb;
   n["extension"] = d.extension;
   n["attached"] = d.attached;
-  n["attached_driver"] = is_kernel(d.attached) ? Node(nt::driver_name_of_device(session.target(), d.attached)) : Node();
+  n["attached_driver"] =
+      is_kernel(d.attached) ? Node(nt::driver_name_of_device(session.target(), d.attached)) : Node();
   n["attached_to"] = d.attached_to;
-  n["attached_to_driver"] = is_kernel(d.attached_to) ? Node(nt::driver_name_of_device(session.target(), d.attached_to)) : Node();
+  n["attached_to_driver"] =
+      is_kernel(d.attached_to) ? Node(nt::driver_name_of_device(session.target(), d.attached_to)) : Node();
   return n;
 }
 

@@ -105,7 +105,8 @@ Node thread_node(Session& session, const nt::Thread& t, ThreadParts parts) {
     const nt::Object p(session.target(), t.process);
     const PhysAddr dtb = PhysAddr(p.value_or(nt::KPROCESS::DirectoryTableBase, 0)).page();
     const VirtAddr start = t.win32_start_address.is_null() ? t.start_address : t.win32_start_address;
-    if (!start.is_null()) n["start_symbol"] = session.stacks().symbolize(start, dtb, p.value_or(nt::EPROCESS::Peb, {}));
+    if (!start.is_null())
+      n["start_symbol"] = session.stacks().symbolize(start, dtb, p.value_or(nt::EPROCESS::Peb, {}));
   }
   n["initial_stack"] = t.initial_stack;
   n["kernel_stack"] = t.kernel_stack;
@@ -116,7 +117,8 @@ Node thread_node(Session& session, const nt::Thread& t, ThreadParts parts) {
     n["waits_on"] = Node::list();
     for (const nt::WaitBlock& b : t.wait_blocks) n["waits_on"].add(wait_object_node(session, b));
     n["irps"] = Node::list();
-    for (const VirtAddr va : nt::irps_of_links(session.target(), t.irps)) n["irps"].add(irp_line_node(session, va));
+    for (const VirtAddr va : nt::irps_of_links(session.target(), t.irps))
+      n["irps"].add(irp_line_node(session, va));
   }
   if (parts.stack) {
     const stack::ThreadStack s = session.stacks().make(t);

@@ -1,6 +1,6 @@
-// Threads queue behind a lock whose owner works: it runs, it is about to run, or its waiters wait only shortly
-// while the lock changes hands all the time. Not deadlocked: busy. With what? The owner's IRP and stack tell,
-// and where it works on a directory, what fills that directory.
+// Threads queue behind a lock whose owner works: it runs, it is about to run, or its waiters wait only
+// shortly while the lock changes hands all the time. Not deadlocked: busy. With what? The owner's IRP and
+// stack tell, and where it works on a directory, what fills that directory.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -24,8 +24,10 @@ bool runnable(const ThreadNode& t) {
     case nt::ThreadState::running:
     case nt::ThreadState::ready:
     case nt::ThreadState::standby:
-    case nt::ThreadState::deferred_ready: return true;
-    default: return t.on_cpu();
+    case nt::ThreadState::deferred_ready:
+      return true;
+    default:
+      return t.on_cpu();
   }
 }
 
@@ -34,7 +36,9 @@ std::string parent_of(const std::string& path) {
   return at == path.npos || at == 0 ? std::string() : path.substr(0, at);
 }
 
-std::string last_of(const std::string& path) { return path.substr(path.find_last_of('\\') + 1); }
+std::string last_of(const std::string& path) {
+  return path.substr(path.find_last_of('\\') + 1);
+}
 
 // The file that a thread works on in a file system: from the IRP that it processes itself.
 struct Work {
@@ -47,7 +51,8 @@ Work work_of(const Context& c, const ThreadNode& t) {
     const IrpNode& irp = c.world.irps[i];
     if (irp.irp.current() == nullptr) continue;
     const waits::IoClass cls = waits::io_class(irp);
-    if (cls != waits::IoClass::file_system && cls != waits::IoClass::filter && cls != waits::IoClass::network) continue;
+    if (cls != waits::IoClass::file_system && cls != waits::IoClass::filter && cls != waits::IoClass::network)
+      continue;
     const auto it = c.world.files.find(irp.file_object);
     return {&irp, it == c.world.files.end() ? nullptr : &it->second};
   }
@@ -55,12 +60,16 @@ Work work_of(const Context& c, const ThreadNode& t) {
 }
 
 // Who holds files of a directory open or has requests for them under way, by process name.
-std::vector<Holder> holders_of(const Context& c, const std::string& directory, std::vector<std::string>& children) {
+std::vector<Holder> holders_of(const Context& c, const std::string& directory,
+                               std::vector<std::string>& children) {
   std::map<std::string, Holder> by_name;
   std::map<std::string, std::set<size_t>> processes;
   const std::string prefix = directory + "\\";
   std::set<std::string> names;
-  auto inside = [&](const std::string& path) { return path.size() > prefix.size() && path.starts_with(prefix) && path.find('\\', prefix.size()) == path.npos; };
+  auto inside = [&](const std::string& path) {
+    return path.size() > prefix.size() && path.starts_with(prefix) &&
+           path.find('\\', prefix.size()) == path.npos;
+  };
   for (const auto& [va, info] : c.world.files)
     if (inside(info.file.full_path())) names.insert(last_of(info.file.path));
   for (size_t i = 0; i < c.world.processes.size(); i++) {
@@ -86,11 +95,14 @@ std::vector<Holder> holders_of(const Context& c, const std::string& directory, s
     h.processes = static_cast<u32>(processes[name].size());
     out.push_back(h);
   }
-  std::stable_sort(out.begin(), out.end(), [](const Holder& a, const Holder& b) { return a.handles + a.requests > b.handles + b.requests; });
+  std::stable_sort(out.begin(), out.end(), [](const Holder& a, const Holder& b) {
+    return a.handles + a.requests > b.handles + b.requests;
+  });
   return out;
 }
 
-// Which directory the owner works in: the file it works on is the directory that its lock guards, or lies in it.
+// Which directory the owner works in: the file it works on is the directory that its lock guards, or lies in
+// it.
 std::string directory_of(const Context& c, const Work& work, const std::vector<ChainLink>& chain) {
   if (work.file == nullptr) return {};
   const std::string path = work.file->file.full_path();
@@ -107,42 +119,66 @@ void describe_directory(Context& c, Finding& f, const std::string& directory, co
   d.holders = holders_of(c, directory, children);
   // The records know paths on the volume only.
   const std::string on_volume = work.file == nullptr ? directory : parent_of(work.file->file.path);
-  if (c.world.target().physical() != nullptr && work.irp != nullptr && waits::driver_short_name(work.irp->driver) == "ntfs")
-    d.contents = nt::ntfs::scan_directory(*c.world.target().physical(), on_volume.empty() ? "\\" : on_volume, children, c.options.scan);
+  if (c.world.target().physical() != nullptr && work.irp != nullptr &&
+      waits::driver_short_name(work.irp->driver) == "ntfs")
+    d.contents = nt::ntfs::scan_directory(*c.world.target().physical(), on_volume.empty() ? "\\" : on_volume,
+                                          children, c.options.scan);
   const auto& n = d.contents;
   if (n.names != 0) {
     std::string patterns;
-    for (size_t i = 0; i < n.patterns.size() && i < 3; i++) patterns += fmt::format("{}{} {}", i == 0 ? "" : ", ", n.patterns[i].count, n.patterns[i].pattern);
-    f.evidence.push_back({.text = fmt::format("{} names of files in {} are in memory ({} in {} index buffers, {} file records): {}{}", n.names, directory,
-                                              n.indexed_names, n.index_buffers, n.file_records, patterns, n.patterns.size() > 3 ? " ..." : ""),
-                          .confidence = n.confidence, .reads = {}, .check = ""});
+    for (size_t i = 0; i < n.patterns.size() && i < 3; i++)
+      patterns += fmt::format("{}{} {}", i == 0 ? "" : ", ", n.patterns[i].count, n.patterns[i].pattern);
+    f.evidence.push_back(
+        {.text = fmt::format(
+             "{} names of files in {} are in memory ({} in {} index buffers, {} file records): {}{}", n.names,
+             directory, n.indexed_names, n.index_buffers, n.file_records, patterns,
+             n.patterns.size() > 3 ? " ..." : ""),
+         .confidence = n.confidence,
+         .reads = {},
+         .check = ""});
   }
   std::string who;
   for (size_t i = 0; i < d.holders.size() && i < 3; i++) {
     const Holder& h = d.holders[i];
-    who += fmt::format("{}{} ({} processes, {} open handles, {} requests under way)", i == 0 ? "" : ", ", h.process, h.processes, h.handles, h.requests);
+    who += fmt::format("{}{} ({} processes, {} open handles, {} requests under way)", i == 0 ? "" : ", ",
+                       h.process, h.processes, h.handles, h.requests);
   }
   if (!who.empty())
-    f.evidence.push_back({.text = fmt::format("who has files in {} open: {}", directory, who), .confidence = Confidence::exact, .reads = {}, .check = ""});
+    f.evidence.push_back({.text = fmt::format("who has files in {} open: {}", directory, who),
+                          .confidence = Confidence::exact,
+                          .reads = {},
+                          .check = ""});
   f.culprit.directory = directory;
   f.directory = std::move(d);
 }
 
 std::vector<std::string> advice_for(const Finding& f, const Work& work) {
   if (!f.directory)
-    return {"The owner works; the others queue. Take a second dump ten seconds later: if another thread owns the lock then, many short operations "
-            "pile up; if it is the same one at the same place, it is stuck in a long operation.",
-            "Its stack says what it does; profile it in the guest (Windows Performance Recorder, CPU and file I/O)."};
+    return {
+        "The owner works; the others queue. Take a second dump ten seconds later: if another thread owns the "
+        "lock then, many short operations "
+        "pile up; if it is the same one at the same place, it is stuck in a long operation.",
+        "Its stack says what it does; profile it in the guest (Windows Performance Recorder, CPU and file "
+        "I/O)."};
   const std::string& d = f.directory->path;
   std::vector<std::string> out{
-      fmt::format("Count the files in {} (`dir /a /b | find /c /v \"\"` there). With many thousands of similar names every create and every lookup "
-                  "walks a long index while it holds the directory.", d)};
-  if (work.irp != nullptr && work.irp->irp.current() != nullptr && work.irp->irp.current()->major == nt::kMjCreate)
-    out.push_back("See whether short (8.3) names are made on the volume: `fsutil 8dot3name query C:`. Creating one for each of many names that begin "
-                  "alike takes time that grows with the square of their number; `fsutil 8dot3name set` turns it off, `strip` removes them.");
+      fmt::format("Count the files in {} (`dir /a /b | find /c /v \"\"` there). With many thousands of "
+                  "similar names every create and every lookup "
+                  "walks a long index while it holds the directory.",
+                  d)};
+  if (work.irp != nullptr && work.irp->irp.current() != nullptr &&
+      work.irp->irp.current()->major == nt::kMjCreate)
+    out.push_back(
+        "See whether short (8.3) names are made on the volume: `fsutil 8dot3name query C:`. Creating one for "
+        "each of many names that begin "
+        "alike takes time that grows with the square of their number; `fsutil 8dot3name set` turns it off, "
+        "`strip` removes them.");
   if (!f.directory->holders.empty())
-    out.push_back(fmt::format("Find out why {} fills the directory: session, cache or temporary files that nobody deletes. Delete old ones, give them "
-                              "a directory of their own, and switch their clean-up on.", f.directory->holders.front().process));
+    out.push_back(
+        fmt::format("Find out why {} fills the directory: session, cache or temporary files that nobody "
+                    "deletes. Delete old ones, give them "
+                    "a directory of their own, and switch their clean-up on.",
+                    f.directory->holders.front().process));
   return out;
 }
 
@@ -156,9 +192,11 @@ void find(Context& c, std::vector<Finding>& findings) {
     for (const ChainLink& link : chain)
       if (const Lock* lock = c.world.lock(link.object)) contention = std::max(contention, lock->contention);
     const bool works = runnable(*t);
-    const bool short_waits = contention >= kHugeContention && behind.longest_ms < 10'000 && t->nature() != waits::WaitNature::lock;
+    const bool short_waits =
+        contention >= kHugeContention && behind.longest_ms < 10'000 && t->nature() != waits::WaitNature::lock;
     if (!works && !short_waits) continue;
-    const bool matters = (behind.threads.size() >= kSeveral && behind.longest_ms >= kSomewhatLongMs) || behind.longest_ms >= kLongMs ||
+    const bool matters = (behind.threads.size() >= kSeveral && behind.longest_ms >= kSomewhatLongMs) ||
+                         behind.longest_ms >= kLongMs ||
                          (contention >= kHugeContention && behind.threads.size() >= 2);
     if (!matters) continue;
 
@@ -168,39 +206,57 @@ void find(Context& c, std::vector<Finding>& findings) {
     f.waiting = behind.threads.size();
     f.longest_ms = behind.longest_ms;
     const Work work = work_of(c, *t);
-    const std::string state = t->cpu ? fmt::format("RUNNING on CPU {}", *t->cpu) : std::string(nt::name(t->thread.state));
+    const std::string state =
+        t->cpu ? fmt::format("RUNNING on CPU {}", *t->cpu) : std::string(nt::name(t->thread.state));
     // What it holds that the others want.
     for (const waits::Held& h : c.graph.held_by(head))
       if (const Lock* lock = c.world.lock(h.object)) {
         const std::string name = !lock->protects.empty() ? lock->protects.front() : lock->name;
-        f.evidence.push_back(c.about_lock(*lock, fmt::format("{} {}{} is held {} by {}; {} threads wait for it, contention count {}", lock->kind, lock->address,
-                                                             name.empty() ? "" : " (" + name + ")", lock->mode, c.who(head), lock->waiters.size(), lock->contention),
-                                          lock->confidence));
+        f.evidence.push_back(
+            c.about_lock(*lock,
+                         fmt::format("{} {}{} is held {} by {}; {} threads wait for it, contention count {}",
+                                     lock->kind, lock->address, name.empty() ? "" : " (" + name + ")",
+                                     lock->mode, c.who(head), lock->waiters.size(), lock->contention),
+                         lock->confidence));
       }
     for (const ChainLink& link : chain)
       if (link.owner != head)
         if (const Lock* lock = c.world.lock(link.object))
-          f.evidence.push_back(c.about_lock(*lock, fmt::format("{} {}{} is held {} by {}, which itself waits; {} threads wait for it, contention count {}", lock->kind,
-                                                               lock->address, link.name.empty() ? "" : " (" + link.name + ")", lock->mode, c.who(link.owner),
-                                                               lock->waiters.size(), lock->contention),
-                                            link.confidence));
-    f.evidence.push_back(c.about_thread(head, fmt::format("{} is {}, not waiting{}", c.who(head), state,
-                                                          t->stack.symbols.empty() ? "" : fmt::format(": at {}", t->stack.symbols.front())),
-                                        Confidence::exact));
+          f.evidence.push_back(c.about_lock(
+              *lock,
+              fmt::format(
+                  "{} {}{} is held {} by {}, which itself waits; {} threads wait for it, contention count {}",
+                  lock->kind, lock->address, link.name.empty() ? "" : " (" + link.name + ")", lock->mode,
+                  c.who(link.owner), lock->waiters.size(), lock->contention),
+              link.confidence));
+    f.evidence.push_back(c.about_thread(
+        head,
+        fmt::format("{} is {}, not waiting{}", c.who(head), state,
+                    t->stack.symbols.empty() ? "" : fmt::format(": at {}", t->stack.symbols.front())),
+        Confidence::exact));
     if (behind.longest_ms < 10'000)
-      f.evidence.push_back({.text = fmt::format("the longest wait is {}: the lock changes hands, this is no deadlock", duration(behind.longest_ms)),
-                            .confidence = Confidence::derived, .reads = {}, .check = ""});
+      f.evidence.push_back(
+          {.text = fmt::format("the longest wait is {}: the lock changes hands, this is no deadlock",
+                               duration(behind.longest_ms)),
+           .confidence = Confidence::derived,
+           .reads = {},
+           .check = ""});
     std::string about;
     if (work.irp != nullptr) {
       f.culprit.driver = work.irp->driver;
       f.culprit.file = work.irp->file;
       about = fmt::format(" in {} on {}", work.irp->major, work.irp->file);
-      f.evidence.push_back(c.about_irp(work.irp->irp.address, fmt::format("it works on {} {} in {}: {}", work.irp->major, work.irp->irp.address, work.irp->driver, work.irp->file),
+      f.evidence.push_back(c.about_irp(work.irp->irp.address,
+                                       fmt::format("it works on {} {} in {}: {}", work.irp->major,
+                                                   work.irp->irp.address, work.irp->driver, work.irp->file),
                                        work.irp->irp.consistent ? Confidence::exact : Confidence::heuristic));
-      if (const std::string directory = directory_of(c, work, chain); !directory.empty()) describe_directory(c, f, directory, work);
+      if (const std::string directory = directory_of(c, work, chain); !directory.empty())
+        describe_directory(c, f, directory, work);
     }
-    f.title = fmt::format("{} is {}{} and holds {}; {} threads wait behind it, the longest for {}", c.who(head), state, about,
-                          chain.empty() || chain.back().name.empty() ? "a lock" : chain.back().name, behind.threads.size(), duration(behind.longest_ms));
+    f.title =
+        fmt::format("{} is {}{} and holds {}; {} threads wait behind it, the longest for {}", c.who(head),
+                    state, about, chain.empty() || chain.back().name.empty() ? "a lock" : chain.back().name,
+                    behind.threads.size(), duration(behind.longest_ms));
     f.advice = advice_for(f, work);
     f.on_symptom = c.touches_entry(head, behind.threads);
     f.score = 10 + c.weight(behind.threads);

@@ -25,11 +25,20 @@ void find(Context& c, std::vector<Finding>& findings) {
       if (t == nullptr || !t->waiting()) all_wait = false;
       const u64 waited = t == nullptr ? 0 : t->thread.waited_ms.value_or(0);
       const Lock* lock = c.world.lock(edge->object);
-      const std::string name = lock == nullptr ? "" : !lock->protects.empty() ? lock->protects.front() : lock->name;
-      ChainLink link{.waiters = {from}, .object = edge->object, .kind = edge->kind, .name = name, .mode = lock == nullptr ? "" : lock->mode,
-                     .owner = to, .longest_ms = waited, .confidence = edge->confidence};
-      const std::string text = fmt::format("{} waits {} for {} {}{}, which {} holds", c.who(from), duration(waited), edge->kind, edge->object,
-                                           name.empty() ? "" : fmt::format(" ({})", name), c.who(to));
+      const std::string name = lock == nullptr           ? ""
+                               : !lock->protects.empty() ? lock->protects.front()
+                                                         : lock->name;
+      ChainLink link{.waiters = {from},
+                     .object = edge->object,
+                     .kind = edge->kind,
+                     .name = name,
+                     .mode = lock == nullptr ? "" : lock->mode,
+                     .owner = to,
+                     .longest_ms = waited,
+                     .confidence = edge->confidence};
+      const std::string text =
+          fmt::format("{} waits {} for {} {}{}, which {} holds", c.who(from), duration(waited), edge->kind,
+                      edge->object, name.empty() ? "" : fmt::format(" ({})", name), c.who(to));
       f.evidence.push_back(c.about_thread(from, text, edge->confidence));
       f.chain.push_back(std::move(link));
       f.longest_ms = std::max(f.longest_ms, waited);
@@ -40,23 +49,33 @@ void find(Context& c, std::vector<Finding>& findings) {
     // A thread of the cycle that runs is a contradiction: a smear of a running guest, or a stale list.
     if (!all_wait) {
       f.confidence = weaker(f.confidence, Confidence::heuristic);
-      f.evidence.push_back({.text = "not every thread of the cycle is waiting: the dump may be torn", .confidence = Confidence::exact});
+      f.evidence.push_back({.text = "not every thread of the cycle is waiting: the dump may be torn",
+                            .confidence = Confidence::exact});
     }
     // Who took the last lock cannot be seen; the longest waiter was caught first.
     const auto first = std::max_element(cycle.begin(), cycle.end(), [&](VirtAddr a, VirtAddr b) {
       const ThreadNode *ta = c.world.thread(a), *tb = c.world.thread(b);
-      return (ta == nullptr ? 0 : ta->thread.waited_ms.value_or(0)) < (tb == nullptr ? 0 : tb->thread.waited_ms.value_or(0));
+      return (ta == nullptr ? 0 : ta->thread.waited_ms.value_or(0)) <
+             (tb == nullptr ? 0 : tb->thread.waited_ms.value_or(0));
     });
     f.culprit = c.culprit(*first);
     f.cycles.push_back(cycle);
     f.waiting = suffering.size();
-    f.title = fmt::format("deadlock of {} threads: {} -> back to {}{}", cycle.size(), story, c.who(cycle.front()),
-                          suffering.size() > cycle.size() ? fmt::format("; {} more threads wait behind it", suffering.size() - cycle.size()) : "");
-    f.advice = {"The threads wait for each other in a circle: no time-out and no faster disk resolves it. Restarting one of the processes, "
-                "or the guest, does.",
-                fmt::format("Send the stacks of the threads in the circle to the maker of the component that takes the locks in different orders: "
-                            "{}", processes_of(c.world, cycle)),
-                "Look in C:\\Windows\\LiveKernelReports for EXRESOURCE_TIMEOUT dumps (0x1CC) of earlier occurrences."};
+    f.title =
+        fmt::format("deadlock of {} threads: {} -> back to {}{}", cycle.size(), story, c.who(cycle.front()),
+                    suffering.size() > cycle.size()
+                        ? fmt::format("; {} more threads wait behind it", suffering.size() - cycle.size())
+                        : "");
+    f.advice = {
+        "The threads wait for each other in a circle: no time-out and no faster disk resolves it. Restarting "
+        "one of the processes, "
+        "or the guest, does.",
+        fmt::format("Send the stacks of the threads in the circle to the maker of the component that takes "
+                    "the locks in different orders: "
+                    "{}",
+                    processes_of(c.world, cycle)),
+        "Look in C:\\Windows\\LiveKernelReports for EXRESOURCE_TIMEOUT dumps (0x1CC) of earlier "
+        "occurrences."};
     f.on_symptom = c.touches_entry(cycle.front(), suffering);
     f.score = 50 + c.weight(suffering);
     findings.push_back(std::move(f));

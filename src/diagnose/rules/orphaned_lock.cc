@@ -1,4 +1,5 @@
-// A lock whose owner is gone: the thread has ended, or what stands there is no thread. Nobody will release it.
+// A lock whose owner is gone: the thread has ended, or what stands there is no thread. Nobody will release
+// it.
 #include <algorithm>
 
 #include "base/format.h"
@@ -11,7 +12,8 @@ namespace {
 void find(Context& c, std::vector<Finding>& findings) {
   for (const Lock& lock : c.world.locks) {
     if (lock.waiters.empty() || lock.owners.empty()) continue;
-    const bool all_gone = std::all_of(lock.owners.begin(), lock.owners.end(), [](const waits::LockOwner& o) { return !o.alive; });
+    const bool all_gone = std::all_of(lock.owners.begin(), lock.owners.end(),
+                                      [](const waits::LockOwner& o) { return !o.alive; });
     if (!all_gone) continue;
     Finding f{.rule = "orphaned-lock", .verdict = "orphaned-lock", .confidence = lock.confidence};
     std::vector<VirtAddr> suffering;
@@ -28,18 +30,32 @@ void find(Context& c, std::vector<Finding>& findings) {
     // A thread that cannot be read may be one whose page is missing from the dump.
     if (!terminated) f.confidence = weaker(f.confidence, Confidence::heuristic);
     const std::string name = !lock.protects.empty() ? lock.protects.front() : lock.name;
-    f.title = fmt::format("{} {}{} is held by {}, which {}; {} threads wait for it", lock.kind, lock.address, name.empty() ? "" : " (" + name + ")",
-                          c.who(owner), terminated ? "has ended" : "is no thread", suffering.size());
+    f.title = fmt::format("{} {}{} is held by {}, which {}; {} threads wait for it", lock.kind, lock.address,
+                          name.empty() ? "" : " (" + name + ")", c.who(owner),
+                          terminated ? "has ended" : "is no thread", suffering.size());
     f.culprit = c.culprit(owner);
     f.culprit.file = lock.protects.empty() ? "" : lock.protects.front();
-    ChainLink link{.object = lock.address, .kind = lock.kind, .name = name, .mode = lock.mode, .owner = owner, .longest_ms = f.longest_ms, .confidence = f.confidence};
+    ChainLink link{.object = lock.address,
+                   .kind = lock.kind,
+                   .name = name,
+                   .mode = lock.mode,
+                   .owner = owner,
+                   .longest_ms = f.longest_ms,
+                   .confidence = f.confidence};
     for (const waits::LockWaiter& w : lock.waiters) link.waiters.push_back(w.thread);
     f.chain.push_back(std::move(link));
-    f.evidence.push_back(c.about_lock(lock, fmt::format("{} {} is held {} by {} and has {} waiters, the longest for {}", lock.kind, lock.address, lock.mode,
-                                                        c.who(owner), lock.waiters.size(), duration(f.longest_ms)), f.confidence));
-    if (terminated) f.evidence.push_back(c.about_thread(owner, fmt::format("{} has ended (state Terminated)", c.who(owner)), Confidence::exact));
-    f.advice = {"A driver or a program left the lock held when its thread ended: only restarting the guest releases it.",
-                "Driver Verifier with deadlock detection (verifier /flags 0x20) finds who leaves locks behind."};
+    f.evidence.push_back(c.about_lock(
+        lock,
+        fmt::format("{} {} is held {} by {} and has {} waiters, the longest for {}", lock.kind, lock.address,
+                    lock.mode, c.who(owner), lock.waiters.size(), duration(f.longest_ms)),
+        f.confidence));
+    if (terminated)
+      f.evidence.push_back(c.about_thread(owner, fmt::format("{} has ended (state Terminated)", c.who(owner)),
+                                          Confidence::exact));
+    f.advice = {
+        "A driver or a program left the lock held when its thread ended: only restarting the guest releases "
+        "it.",
+        "Driver Verifier with deadlock detection (verifier /flags 0x20) finds who leaves locks behind."};
     f.waiting = suffering.size();
     f.on_symptom = c.touches_entry(owner, suffering);
     f.score = 40 + c.weight(suffering);

@@ -31,7 +31,8 @@ Fixup apply_fixups(std::span<u8> record) {
   const u16 offset = b.at<u16>(4), count = b.at<u16>(6);
   const u64 sectors = record.size() / kSector;
   // The array holds the sequence number and one entry a sector.
-  if (count == 0 || count > sectors + 1 || !b.covers(offset, count * u64{2}) || offset < 0x28) return Fixup::damaged;
+  if (count == 0 || count > sectors + 1 || !b.covers(offset, count * u64{2}) || offset < 0x28)
+    return Fixup::damaged;
   const u16 sequence = b.at<u16>(offset);
   // A real value may happen to equal the sequence number, so each state must hold for all sectors.
   bool raw = true, restored = true;

@@ -18,11 +18,11 @@ namespace unhang::nt::ntfs {
 
 // One name of one file: a $FILE_NAME attribute or a directory entry.
 struct Name {
-  u64 file = 0;      // file reference: record number (48 bits) and sequence (16 bits)
-  u64 parent = 0;    // file reference of the directory
-  u64 created = 0;   // 100 ns since 1601
+  u64 file = 0;     // file reference: record number (48 bits) and sequence (16 bits)
+  u64 parent = 0;   // file reference of the directory
+  u64 created = 0;  // 100 ns since 1601
   u64 size = 0;
-  u32 flags = 0;     // FILE_ATTRIBUTE_*; 0x10000000: a directory
+  u32 flags = 0;      // FILE_ATTRIBUTE_*; 0x10000000: a directory
   u8 name_space = 0;  // 0 POSIX, 1 Win32, 2 DOS (8.3), 3 both
   std::span<const u8> utf16;
   bool directory() const { return (flags & 0x10000000) != 0; }

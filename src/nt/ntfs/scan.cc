@@ -21,7 +21,8 @@ constexpr u64 kChunk = u64{4} << 20;  // a worker takes this much at a time
 constexpr size_t kMostPages = 1 << 22;
 
 std::string lower(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::transform(s.begin(), s.end(), s.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   return s;
 }
 
@@ -46,7 +47,8 @@ std::vector<Chunk> chunks_of(const std::vector<dump::PhysRange>& ranges) {
 }
 
 // All pages with records, in ascending order.
-std::vector<PhysAddr> find_pages(const dump::PageSource<PhysAddr>& physical, const ScanOptions& options, DirectoryContents& out) {
+std::vector<PhysAddr> find_pages(const dump::PageSource<PhysAddr>& physical, const ScanOptions& options,
+                                 DirectoryContents& out) {
   const auto begin = std::chrono::steady_clock::now();
   const std::vector<Chunk> chunks = chunks_of(physical.populated());
   for (const Chunk& c : chunks) out.bytes_total += c.size;
@@ -60,7 +62,8 @@ std::vector<PhysAddr> find_pages(const dump::PageSource<PhysAddr>& physical, con
       if (std::chrono::steady_clock::now() - begin > options.budget) break;
       const Chunk& c = chunks[i];
       physical.will_read({c.start, c.size});
-      for (PhysAddr at = PhysAddr((c.start.value() + kPageSize - 1) & ~(kPageSize - 1)); at + kPageSize <= c.start + c.size; at += kPageSize) {
+      for (PhysAddr at = PhysAddr((c.start.value() + kPageSize - 1) & ~(kPageSize - 1));
+           at + kPageSize <= c.start + c.size; at += kPageSize) {
         const auto slice = physical.at(at);
         if (slice && slice->size == kPageSize && has_record(slice->data)) mine.push_back(at);
       }
@@ -69,7 +72,8 @@ std::vector<PhysAddr> find_pages(const dump::PageSource<PhysAddr>& physical, con
     const std::lock_guard lock(mutex);
     pages.insert(pages.end(), mine.begin(), mine.end());
   };
-  const unsigned count = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
+  const unsigned count =
+      options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
   std::vector<std::thread> threads;
   for (unsigned i = 1; i < count; i++) threads.emplace_back(work);
   work();
@@ -89,7 +93,8 @@ struct Seen {
 
 // Every name of every record in these pages.
 template <class Visit>
-void for_each_name(const dump::PageSource<PhysAddr>& physical, const std::vector<PhysAddr>& pages, Visit&& visit) {
+void for_each_name(const dump::PageSource<PhysAddr>& physical, const std::vector<PhysAddr>& pages,
+                   Visit&& visit) {
   std::vector<u8> copy(kPageSize);
   for (const PhysAddr page : pages) {
     const auto slice = physical.at(page);
@@ -122,18 +127,21 @@ std::vector<std::string> components(const std::string& path) {
 
 // Which reference the directory has: by its children, whose entries name their parent, and by the records of
 // the directories on its path.
-void identify(const dump::PageSource<PhysAddr>& physical, const std::vector<PhysAddr>& pages, const std::string& directory,
-              const std::vector<std::string>& children, DirectoryContents& out) {
+void identify(const dump::PageSource<PhysAddr>& physical, const std::vector<PhysAddr>& pages,
+              const std::string& directory, const std::vector<std::string>& children,
+              DirectoryContents& out) {
   std::unordered_set<std::string> wanted;
   for (const std::string& c : children) wanted.insert(lower(c));
   const std::vector<std::string> path = components(directory);
-  std::map<u64, std::set<std::string>> votes;                    // parent -> children found there
-  std::unordered_map<u64, std::pair<std::string, u64>> folders;  // record number -> name, parent record number
+  std::map<u64, std::set<std::string>> votes;  // parent -> children found there
+  std::unordered_map<u64, std::pair<std::string, u64>>
+      folders;  // record number -> name, parent record number
   const std::set<std::string> parts(path.begin(), path.end());
   for_each_name(physical, pages, [&](PhysAddr, const Seen& s) {
     const std::string name = lower(utf16_to_utf8(s.name.utf16));
     if (wanted.contains(name)) votes[s.name.parent].insert(name);
-    if (parts.contains(name)) folders[s.name.file & kRecordNumberMask] = {name, s.name.parent & kRecordNumberMask};
+    if (parts.contains(name))
+      folders[s.name.file & kRecordNumberMask] = {name, s.name.parent & kRecordNumberMask};
   });
   // Up the path from a candidate: every known folder must be the right one; the root is record 5.
   const auto path_agrees = [&](u64 reference) {
@@ -156,7 +164,8 @@ void identify(const dump::PageSource<PhysAddr>& physical, const std::vector<Phys
   if (most != 0) {
     const bool agrees = path_agrees(best);
     out.reference = best;
-    out.how = std::to_string(most) + " open files of the directory stand in its index" + (agrees ? ", and the names on its path agree" : "");
+    out.how = std::to_string(most) + " open files of the directory stand in its index" +
+              (agrees ? ", and the names on its path agree" : "");
     out.confidence = most >= 2 || agrees ? Confidence::derived : Confidence::heuristic;
     return;
   }
@@ -175,7 +184,9 @@ std::string pattern_of(const std::string& name) {
   const std::string extension = dot != name.npos && dot > 0 && name.size() - dot <= 6 ? name.substr(dot) : "";
   const std::string stem = name.substr(0, name.size() - extension.size());
   size_t end = 0;
-  while (end < stem.size() && (std::isalpha(static_cast<unsigned char>(stem[end])) != 0 || (stem[end] & 0x80) != 0)) end++;
+  while (end < stem.size() &&
+         (std::isalpha(static_cast<unsigned char>(stem[end])) != 0 || (stem[end] & 0x80) != 0))
+    end++;
   // One separator belongs to the prefix: "sess_", "IE-".
   if (end < stem.size() && std::strchr("_-.~{ ", stem[end]) != nullptr) end++;
   if (end == stem.size()) return stem + extension;
@@ -211,7 +222,8 @@ DirectoryContents scan_directory(const dump::PageSource<PhysAddr>& physical, con
       out.short_names++;
       return;
     }
-    const auto [it, added] = files.try_emplace(s.name.file & kRecordNumberMask, File{utf16_to_utf8(s.name.utf16), s.name.created, s.from_index});
+    const auto [it, added] = files.try_emplace(
+        s.name.file & kRecordNumberMask, File{utf16_to_utf8(s.name.utf16), s.name.created, s.from_index});
     it->second.indexed |= s.from_index;
   });
   out.index_buffers = index_pages.size();

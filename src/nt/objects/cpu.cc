@@ -75,7 +75,8 @@ std::optional<Cpu> from_processor_block(const Target& target, const dump::CpuSta
       if (*prcb != pcr + kPrcbInPcr) continue;
       Cpu cpu{.number = i, .kpcr = pcr, .kprcb = *prcb};
       if (!state.user_mode())
-        if (const auto thread = find_thread_by_stack(target, VirtAddr(state.gpr[dump::rsp]))) cpu.current_thread = *thread;
+        if (const auto thread = find_thread_by_stack(target, VirtAddr(state.gpr[dump::rsp])))
+          cpu.current_thread = *thread;
       return cpu;
     }
   }
@@ -91,7 +92,8 @@ void add_known_to_windows(const Target& target, CpuList& list) {
   for (u32 i = 0; i < kMostProcessors; i++) {
     const auto prcb = memory::read<VirtAddr>(target.kernel(), *block + i * u64{8});
     if (!prcb || !is_kernel(*prcb)) break;
-    const auto known = std::find_if(list.cpus.begin(), list.cpus.end(), [&](const Cpu& c) { return c.kprcb == *prcb; });
+    const auto known =
+        std::find_if(list.cpus.begin(), list.cpus.end(), [&](const Cpu& c) { return c.kprcb == *prcb; });
     if (known != list.cpus.end()) continue;
     auto cpu = read_prcb(target, *prcb);
     if (!cpu) {
@@ -129,11 +131,13 @@ CpuList read_cpus(const Target& target) {
     const auto pcr = kpcr_of(states[i], target.kernel());
     auto cpu = pcr ? read_prcb(target, *pcr + kPrcbInPcr) : std::nullopt;
     if (!cpu && (cpu = from_processor_block(target, states[i])))
-      list.gaps.push_back({fmt::format("KPCR of processor {}", cpu->number), hex(cpu->kpcr),
-                           "damaged: found through KiProcessorBlock, its thread by the stack that it runs on"});
+      list.gaps.push_back(
+          {fmt::format("KPCR of processor {}", cpu->number), hex(cpu->kpcr),
+           "damaged: found through KiProcessorBlock, its thread by the stack that it runs on"});
     if (!cpu) {
       // More vCPUs than the Windows edition uses, or a CPU that has not been started.
-      list.gaps.push_back({fmt::format("CPU {} of the dump", i), "", "no KPCR: not a processor that Windows uses"});
+      list.gaps.push_back(
+          {fmt::format("CPU {} of the dump", i), "", "no KPCR: not a processor that Windows uses"});
       continue;
     }
     cpu->state = states[i];
@@ -149,9 +153,12 @@ CpuList read_cpus(const Target& target) {
     for (Cpu& cpu : list.cpus) take_saved_context(target, cpu);
     take_header_context(target, list.cpus);
   }
-  std::stable_sort(list.cpus.begin(), list.cpus.end(), [](const Cpu& a, const Cpu& b) { return a.number < b.number; });
+  std::stable_sort(list.cpus.begin(), list.cpus.end(),
+                   [](const Cpu& a, const Cpu& b) { return a.number < b.number; });
   for (const Cpu& cpu : list.cpus)
-    if (!cpu.state) list.gaps.push_back({fmt::format("registers of processor {}", cpu.number), hex(cpu.kprcb), "the dump has none for it"});
+    if (!cpu.state)
+      list.gaps.push_back(
+          {fmt::format("registers of processor {}", cpu.number), hex(cpu.kprcb), "the dump has none for it"});
   return list;
 }
 

@@ -40,8 +40,8 @@ struct CpuList {
   std::vector<Known> known;
 };
 
-// Each vCPU of the dump through its KPCR, then processors that only Windows knows (KiProcessorBlock), with the
-// contexts that a crash dump saved for them.
+// Each vCPU of the dump through its KPCR, then processors that only Windows knows (KiProcessorBlock), with
+// the contexts that a crash dump saved for them.
 CpuList read_cpus(const Target& target);
 
 // A CONTEXT (0x4D0 bytes, public header winnt.h) as registers. nullopt when it is not an x64 one.

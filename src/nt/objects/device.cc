@@ -52,7 +52,8 @@ Result<Driver> read_driver(const Target& target, VirtAddr va) {
   d.start_io = o.value_or(DRIVER_OBJECT::DriverStartIo, {});
   d.unload = o.value_or(DRIVER_OBJECT::DriverUnload, {});
   if (const auto at = o.address(DRIVER_OBJECT::MajorFunction))
-    for (u64 i = 0; i < kMajorFunctions; i++) d.major_functions.push_back(memory::read<VirtAddr>(target.kernel(), *at + i * 8).value_or(VirtAddr()));
+    for (u64 i = 0; i < kMajorFunctions; i++)
+      d.major_functions.push_back(memory::read<VirtAddr>(target.kernel(), *at + i * 8).value_or(VirtAddr()));
   // DEVICE_OBJECT.NextDevice does not lie first, so its chain is followed from member to member.
   const auto link = target.bind(DEVICE_OBJECT::NextDevice);
   const auto first = o.maybe(DRIVER_OBJECT::DeviceObject);
@@ -68,11 +69,15 @@ std::vector<VirtAddr> device_stack(const Target& target, VirtAddr device) {
     const auto e = Object(target, at)[DEVICE_OBJECT::DeviceObjectExtension];
     return e && is_kernel(*e) ? Object(target, *e).value_or(DEVOBJ_EXTENSION::AttachedTo, {}) : VirtAddr();
   };
-  const auto above = [&](VirtAddr at) { return Object(target, at).value_or(DEVICE_OBJECT::AttachedDevice, {}); };
+  const auto above = [&](VirtAddr at) {
+    return Object(target, at).value_or(DEVICE_OBJECT::AttachedDevice, {});
+  };
   std::vector<VirtAddr> stack{device};
   auto known = [&](VirtAddr at) { return std::find(stack.begin(), stack.end(), at) != stack.end(); };
-  for (VirtAddr at = below(device); is_kernel(at) && !known(at) && stack.size() < kMostLevels; at = below(at)) stack.push_back(at);
-  for (VirtAddr at = above(device); is_kernel(at) && !known(at) && stack.size() < kMostLevels; at = above(at)) stack.insert(stack.begin(), at);
+  for (VirtAddr at = below(device); is_kernel(at) && !known(at) && stack.size() < kMostLevels; at = below(at))
+    stack.push_back(at);
+  for (VirtAddr at = above(device); is_kernel(at) && !known(at) && stack.size() < kMostLevels; at = above(at))
+    stack.insert(stack.begin(), at);
   return stack;
 }
 

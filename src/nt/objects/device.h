@@ -59,8 +59,8 @@ struct Device {
   VirtAddr vpb{};
   VirtAddr extension{};
   u32 flags = 0;
-  u32 type = 0;            // FILE_DEVICE_*
-  std::string name;        // \Device\HarddiskVolume2; empty for unnamed
+  u32 type = 0;             // FILE_DEVICE_*
+  std::string name;         // \Device\HarddiskVolume2; empty for unnamed
   std::string driver_name;  // \FileSystem\Ntfs
 };
 

@@ -42,7 +42,8 @@ void read_owner_table(const Target& target, VirtAddr table, Resource& r) {
       r.gaps.push_back({"owner table", hex(e.va()), text(thread.error())});
       return;
     }
-    if (!thread->is_null()) r.owners.push_back(make_owner(target, *thread, e.value_or(OWNER_ENTRY::OwnerCount, 0)));
+    if (!thread->is_null())
+      r.owners.push_back(make_owner(target, *thread, e.value_or(OWNER_ENTRY::OwnerCount, 0)));
   }
 }
 
@@ -55,7 +56,8 @@ void read_owners(const Target& target, const Object& o, Resource& r) {
     else if (!thread->is_null())
       r.owners.push_back(make_owner(target, *thread, e.value_or(OWNER_ENTRY::OwnerCount, 0)));
   }
-  if (const auto table = o.maybe(ERESOURCE::OwnerTable); table && is_kernel(*table)) read_owner_table(target, *table, r);
+  if (const auto table = o.maybe(ERESOURCE::OwnerTable); table && is_kernel(*table))
+    read_owner_table(target, *table, r);
 }
 
 // The three forms of a waiter field.
@@ -75,7 +77,8 @@ WaiterForm form_of(const Target& target, const MemberLine& member) {
 WaiterForm form_in_memory(const Target& target, VirtAddr at, WaiterForm stated) {
   if (stated == WaiterForm::single_chain) return stated;
   const auto links = memory::read<ListEntry>(target.kernel(), at);
-  const bool ring = links && is_kernel(links->flink) && is_kernel(links->blink) && links->flink.value() % 8 == 0;
+  const bool ring =
+      links && is_kernel(links->flink) && is_kernel(links->blink) && links->flink.value() % 8 == 0;
   if (ring) return WaiterForm::ring;
   const auto d = read_dispatcher(target, at);
   if (d && (d->type == DispatcherType::semaphore || d->type == DispatcherType::synchronization_event ||
@@ -84,7 +87,8 @@ WaiterForm form_in_memory(const Target& target, VirtAddr at, WaiterForm stated) 
   return stated;
 }
 
-void read_waiters_of(const Target& target, VirtAddr at, WaiterForm form, std::vector<VirtAddr>& threads, Resource& r, const char* what) {
+void read_waiters_of(const Target& target, VirtAddr at, WaiterForm form, std::vector<VirtAddr>& threads,
+                     Resource& r, const char* what) {
   auto from_event = [&](VirtAddr object) {
     const Waiters w = read_waiters(target, object);
     threads.insert(threads.end(), w.threads.begin(), w.threads.end());
@@ -92,7 +96,8 @@ void read_waiters_of(const Target& target, VirtAddr at, WaiterForm form, std::ve
   };
   if (form == WaiterForm::dispatcher) return from_event(at);
   // Chain entries lie on the waiters' kernel stacks.
-  const Walk walk = form == WaiterForm::ring ? walk_ring(target.kernel(), at, kMostWaiters) : walk_chain(target.kernel(), at, kMostWaiters);
+  const Walk walk = form == WaiterForm::ring ? walk_ring(target.kernel(), at, kMostWaiters)
+                                             : walk_chain(target.kernel(), at, kMostWaiters);
   if (!walk.complete()) r.gaps.push_back({what, hex(at), walk.how()});
   const auto event = target.bind(KWAIT_CHAIN_ENTRY::Event);
   for (const VirtAddr entry : walk.links) {
@@ -114,9 +119,12 @@ void read_waiter_field(const Target& target, const Object& o, const Member<AnyIn
     return;
   }
   const VirtAddr at(*raw & ~u64{7});  // chain heads may carry flags in their low bits
-  // The semaphore or event stays allocated when nobody waits any more: only the count says that somebody does.
+  // The semaphore or event stays allocated when nobody waits any more: only the count says that somebody
+  // does.
   if (stated == 0 || !is_kernel(at)) {
-    if (stated != 0) r.gaps.push_back({what, hex(r.address), fmt::format("{} are counted, but there is no list of them", stated)});
+    if (stated != 0)
+      r.gaps.push_back(
+          {what, hex(r.address), fmt::format("{} are counted, but there is no list of them", stated)});
     return;
   }
   read_waiters_of(target, at, form_in_memory(target, at, form_of(target, member)), threads, r, what);
@@ -133,7 +141,8 @@ bool is_resource(const Target& target, VirtAddr va) {
   const auto at = o.address(ERESOURCE::SystemResourcesList);
   if (!links || !at || !is_kernel(links->flink) || !is_kernel(links->blink)) return false;
   // One of the neighbours must point back; the other's page may be missing.
-  const auto next = memory::read<ListEntry>(target.kernel(), links->flink), before = memory::read<ListEntry>(target.kernel(), links->blink);
+  const auto next = memory::read<ListEntry>(target.kernel(), links->flink),
+             before = memory::read<ListEntry>(target.kernel(), links->blink);
   const bool back = (next && next->blink == *at) || (before && before->flink == *at);
   const auto shared = o[ERESOURCE::NumberOfSharedWaiters], exclusive = o[ERESOURCE::NumberOfExclusiveWaiters];
   return back && shared && exclusive && *shared < 0x100000 && *exclusive < 0x100000;
@@ -149,8 +158,10 @@ Result<Resource> read_resource(const Target& target, VirtAddr va) {
   r.shared_waiter_count = o.value_or(ERESOURCE::NumberOfSharedWaiters, 0);
   r.exclusive_waiter_count = o.value_or(ERESOURCE::NumberOfExclusiveWaiters, 0);
   read_owners(target, o, r);
-  read_waiter_field(target, o, ERESOURCE::SharedWaiters, r.shared_waiter_count, r.shared_waiters, r, "shared waiters");
-  read_waiter_field(target, o, ERESOURCE::ExclusiveWaiters, r.exclusive_waiter_count, r.exclusive_waiters, r, "exclusive waiters");
+  read_waiter_field(target, o, ERESOURCE::SharedWaiters, r.shared_waiter_count, r.shared_waiters, r,
+                    "shared waiters");
+  read_waiter_field(target, o, ERESOURCE::ExclusiveWaiters, r.exclusive_waiter_count, r.exclusive_waiters, r,
+                    "exclusive waiters");
   return r;
 }
 
@@ -180,7 +191,8 @@ ResourceList list_resources(const Target& target, const std::vector<VirtAddr>& k
       add(list.walk);
       break;
     }
-    if (list.how.empty()) list.gaps.push_back({"resources", "", text(head.error()) + ", and no file leads to a resource"});
+    if (list.how.empty())
+      list.gaps.push_back({"resources", "", text(head.error()) + ", and no file leads to a resource"});
   }
   if (!list.walk.complete()) list.gaps.push_back({"resources", "", list.walk.how()});
   for (const VirtAddr r : scan_blocks(target).resources)

@@ -41,10 +41,10 @@ struct KWAIT_CHAIN_ENTRY {
 };
 
 struct ResourceOwner {
-  VirtAddr thread{};         // flag bits masked away
-  VirtAddr raw{};            // as it stands
-  u32 count = 0;             // how often it holds the resource
-  bool is_thread = false;    // ExSetResourceOwnerPointer may put another pointer here
+  VirtAddr thread{};       // flag bits masked away
+  VirtAddr raw{};          // as it stands
+  u32 count = 0;           // how often it holds the resource
+  bool is_thread = false;  // ExSetResourceOwnerPointer may put another pointer here
   bool masked() const { return raw != thread; }
 };
 

@@ -47,7 +47,11 @@ bool is_file_object(const Target& target, VirtAddr va) {
 Result<FileObject> read_file_object(const Target& target, const ObjectManager& objects, VirtAddr va) {
   const Object o(target, va);
   if (TRY(o[FILE_OBJECT::Type]) != kIoTypeFile)
-    return fail(Error{.why = Why::implausible, .va = va, .type = "_FILE_OBJECT", .member = "Type", .detail = "not a file object"});
+    return fail(Error{.why = Why::implausible,
+                      .va = va,
+                      .type = "_FILE_OBJECT",
+                      .member = "Type",
+                      .detail = "not a file object"});
   FileObject f{.address = va};
   const auto name = o[FILE_OBJECT::FileName];
   const auto text = name ? target.read_string(*name) : Result<std::string>(fail(name.error()));
@@ -83,7 +87,8 @@ Result<FileObject> read_file_object(const Target& target, const ObjectManager& o
 }
 
 Result<FcbHeader> read_fcb_header(const Target& target, VirtAddr fs_context) {
-  if (!is_kernel(fs_context)) return fail(Error{.why = Why::bad_address, .va = fs_context, .type = "_FSRTL_ADVANCED_FCB_HEADER"});
+  if (!is_kernel(fs_context))
+    return fail(Error{.why = Why::bad_address, .va = fs_context, .type = "_FSRTL_ADVANCED_FCB_HEADER"});
   const Object o(target, fs_context);
   FcbHeader h;
   h.node_type = TRY(o[FCB_HEADER::NodeTypeCode]);
@@ -92,19 +97,39 @@ Result<FcbHeader> read_fcb_header(const Target& target, VirtAddr fs_context) {
   h.file_size = o.value_or(FCB_HEADER::FileSize, 0);
   const auto plausible = [](VirtAddr p) { return p.is_null() || is_kernel(p); };
   if (!plausible(h.resource) || !plausible(h.paging_io_resource))
-    return fail(Error{.why = Why::implausible, .va = fs_context, .type = "_FSRTL_ADVANCED_FCB_HEADER", .member = "Resource"});
+    return fail(Error{.why = Why::implausible,
+                      .va = fs_context,
+                      .type = "_FSRTL_ADVANCED_FCB_HEADER",
+                      .member = "Resource"});
   return h;
 }
 
 std::vector<std::string_view> file_flag_names(u32 flags) {
-  static constexpr std::pair<u32, std::string_view> kNames[] = {
-      {0x1, "File Open"}, {0x2, "Synchronous IO"}, {0x4, "Alertable IO"}, {0x8, "No Intermediate Buffering"},
-      {0x10, "Write Through"}, {0x20, "Sequential Only"}, {0x40, "Cache Supported"}, {0x80, "Named Pipe"},
-      {0x100, "Stream File"}, {0x200, "Mailslot"}, {0x400, "Generate Audit on Close"}, {0x800, "Direct Device Open"},
-      {0x1000, "File Modified"}, {0x2000, "File Size Changed"}, {0x4000, "Cleanup Complete"}, {0x8000, "Temporary File"},
-      {0x10000, "Delete on Close"}, {0x20000, "Opened Case Sensitive"}, {0x40000, "Handle Created"},
-      {0x80000, "File Fast IO Read"}, {0x100000, "Random Access"}, {0x200000, "File Open Cancelled"},
-      {0x400000, "Volume Open"}, {0x1000000, "Remote Origin"}, {0x4000000, "Skip Completion Port"}};
+  static constexpr std::pair<u32, std::string_view> kNames[] = {{0x1, "File Open"},
+                                                                {0x2, "Synchronous IO"},
+                                                                {0x4, "Alertable IO"},
+                                                                {0x8, "No Intermediate Buffering"},
+                                                                {0x10, "Write Through"},
+                                                                {0x20, "Sequential Only"},
+                                                                {0x40, "Cache Supported"},
+                                                                {0x80, "Named Pipe"},
+                                                                {0x100, "Stream File"},
+                                                                {0x200, "Mailslot"},
+                                                                {0x400, "Generate Audit on Close"},
+                                                                {0x800, "Direct Device Open"},
+                                                                {0x1000, "File Modified"},
+                                                                {0x2000, "File Size Changed"},
+                                                                {0x4000, "Cleanup Complete"},
+                                                                {0x8000, "Temporary File"},
+                                                                {0x10000, "Delete on Close"},
+                                                                {0x20000, "Opened Case Sensitive"},
+                                                                {0x40000, "Handle Created"},
+                                                                {0x80000, "File Fast IO Read"},
+                                                                {0x100000, "Random Access"},
+                                                                {0x200000, "File Open Cancelled"},
+                                                                {0x400000, "Volume Open"},
+                                                                {0x1000000, "Remote Origin"},
+                                                                {0x4000000, "Skip Completion Port"}};
   std::vector<std::string_view> out;
   for (const auto& [bit, name] : kNames)
     if ((flags & bit) != 0) out.push_back(name);

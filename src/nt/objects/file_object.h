@@ -34,8 +34,8 @@ struct FILE_OBJECT {
   static inline const Member<Inside> Event{kType, "Event"};
 };
 
-// The public head of every file system's per-file structure (ntifs.h: FSRTL_ADVANCED_FCB_HEADER): it names the
-// resources that guard the file.
+// The public head of every file system's per-file structure (ntifs.h: FSRTL_ADVANCED_FCB_HEADER): it names
+// the resources that guard the file.
 struct FCB_HEADER {
   static constexpr TypeName kType{"_FSRTL_ADVANCED_FCB_HEADER"};
   static inline const Member<i16> NodeTypeCode{kType, "NodeTypeCode"};
@@ -60,7 +60,8 @@ struct FileObject {
   VirtAddr device{}, vpb{}, fs_context{}, fs_context2{}, section_pointers{}, related{};
   u32 flags = 0;
   u64 current_offset = 0;
-  bool read = false, write = false, del = false, shared_read = false, shared_write = false, shared_delete = false;
+  bool read = false, write = false, del = false, shared_read = false, shared_write = false,
+       shared_delete = false;
   std::optional<Error> name_error;  // the name could not be read (paged out)
   // "C:\Windows\Temp\x", else "\Device\HarddiskVolume2\Windows\Temp\x", else the path alone.
   std::string full_path() const;

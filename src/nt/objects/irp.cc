@@ -24,19 +24,25 @@ bool is_irp(const Target& target, VirtAddr va) {
   const auto type = o[IRP::Type];
   const auto count = o[IRP::StackCount];
   const auto current = o[IRP::CurrentLocation];
-  return type && *type == kIoTypeIrp && count && current && *count <= kMostLocations && *current <= *count + 1;
+  return type && *type == kIoTypeIrp && count && current && *count <= kMostLocations &&
+         *current <= *count + 1;
 }
 
 Result<Irp> read_irp(const Target& target, VirtAddr va) {
   const Object o(target, va);
   if (TRY(o[IRP::Type]) != kIoTypeIrp)
-    return fail(Error{.why = Why::implausible, .va = va, .type = "_IRP", .member = "Type", .detail = "not an IRP"});
+    return fail(
+        Error{.why = Why::implausible, .va = va, .type = "_IRP", .member = "Type", .detail = "not an IRP"});
   Irp irp{.address = va};
   irp.size = o.value_or(IRP::Size, 0);
   irp.stack_count = TRY(o[IRP::StackCount]);
   irp.current_location = TRY(o[IRP::CurrentLocation]);
   if (irp.stack_count > kMostLocations || irp.current_location > irp.stack_count + 1)
-    return fail(Error{.why = Why::implausible, .va = va, .type = "_IRP", .member = "CurrentLocation", .detail = "outside of the IRP's stack"});
+    return fail(Error{.why = Why::implausible,
+                      .va = va,
+                      .type = "_IRP",
+                      .member = "CurrentLocation",
+                      .detail = "outside of the IRP's stack"});
   irp.flags = o.value_or(IRP::Flags, 0);
   irp.mdl = o.value_or(IRP::MdlAddress, {});
   irp.system_buffer = o.value_or(IRP::SystemBuffer, {});
@@ -88,13 +94,34 @@ std::vector<VirtAddr> irps_of_links(const Target& target, const std::vector<Virt
 }
 
 std::string_view major_name(u8 major) {
-  static constexpr std::array<std::string_view, 28> kNames = {
-      "IRP_MJ_CREATE", "IRP_MJ_CREATE_NAMED_PIPE", "IRP_MJ_CLOSE", "IRP_MJ_READ", "IRP_MJ_WRITE", "IRP_MJ_QUERY_INFORMATION",
-      "IRP_MJ_SET_INFORMATION", "IRP_MJ_QUERY_EA", "IRP_MJ_SET_EA", "IRP_MJ_FLUSH_BUFFERS", "IRP_MJ_QUERY_VOLUME_INFORMATION",
-      "IRP_MJ_SET_VOLUME_INFORMATION", "IRP_MJ_DIRECTORY_CONTROL", "IRP_MJ_FILE_SYSTEM_CONTROL", "IRP_MJ_DEVICE_CONTROL",
-      "IRP_MJ_INTERNAL_DEVICE_CONTROL", "IRP_MJ_SHUTDOWN", "IRP_MJ_LOCK_CONTROL", "IRP_MJ_CLEANUP", "IRP_MJ_CREATE_MAILSLOT",
-      "IRP_MJ_QUERY_SECURITY", "IRP_MJ_SET_SECURITY", "IRP_MJ_POWER", "IRP_MJ_SYSTEM_CONTROL", "IRP_MJ_DEVICE_CHANGE",
-      "IRP_MJ_QUERY_QUOTA", "IRP_MJ_SET_QUOTA", "IRP_MJ_PNP"};
+  static constexpr std::array<std::string_view, 28> kNames = {"IRP_MJ_CREATE",
+                                                              "IRP_MJ_CREATE_NAMED_PIPE",
+                                                              "IRP_MJ_CLOSE",
+                                                              "IRP_MJ_READ",
+                                                              "IRP_MJ_WRITE",
+                                                              "IRP_MJ_QUERY_INFORMATION",
+                                                              "IRP_MJ_SET_INFORMATION",
+                                                              "IRP_MJ_QUERY_EA",
+                                                              "IRP_MJ_SET_EA",
+                                                              "IRP_MJ_FLUSH_BUFFERS",
+                                                              "IRP_MJ_QUERY_VOLUME_INFORMATION",
+                                                              "IRP_MJ_SET_VOLUME_INFORMATION",
+                                                              "IRP_MJ_DIRECTORY_CONTROL",
+                                                              "IRP_MJ_FILE_SYSTEM_CONTROL",
+                                                              "IRP_MJ_DEVICE_CONTROL",
+                                                              "IRP_MJ_INTERNAL_DEVICE_CONTROL",
+                                                              "IRP_MJ_SHUTDOWN",
+                                                              "IRP_MJ_LOCK_CONTROL",
+                                                              "IRP_MJ_CLEANUP",
+                                                              "IRP_MJ_CREATE_MAILSLOT",
+                                                              "IRP_MJ_QUERY_SECURITY",
+                                                              "IRP_MJ_SET_SECURITY",
+                                                              "IRP_MJ_POWER",
+                                                              "IRP_MJ_SYSTEM_CONTROL",
+                                                              "IRP_MJ_DEVICE_CHANGE",
+                                                              "IRP_MJ_QUERY_QUOTA",
+                                                              "IRP_MJ_SET_QUOTA",
+                                                              "IRP_MJ_PNP"};
   return major < kNames.size() ? kNames[major] : "IRP_MJ_UNKNOWN";
 }
 
@@ -103,28 +130,32 @@ std::string_view minor_name(u8 major, u8 minor) {
     case kMjDirectoryControl:
       return minor == 1 ? "IRP_MN_QUERY_DIRECTORY" : minor == 2 ? "IRP_MN_NOTIFY_CHANGE_DIRECTORY" : "";
     case kMjFileSystemControl: {
-      static constexpr std::array<std::string_view, 5> kNames = {"IRP_MN_USER_FS_REQUEST", "IRP_MN_MOUNT_VOLUME",
-                                                                 "IRP_MN_VERIFY_VOLUME", "IRP_MN_LOAD_FILE_SYSTEM", "IRP_MN_KERNEL_CALL"};
+      static constexpr std::array<std::string_view, 5> kNames = {
+          "IRP_MN_USER_FS_REQUEST", "IRP_MN_MOUNT_VOLUME", "IRP_MN_VERIFY_VOLUME", "IRP_MN_LOAD_FILE_SYSTEM",
+          "IRP_MN_KERNEL_CALL"};
       return minor < kNames.size() ? kNames[minor] : "";
     }
     case kMjLockControl: {
-      static constexpr std::array<std::string_view, 5> kNames = {"", "IRP_MN_LOCK", "IRP_MN_UNLOCK_SINGLE", "IRP_MN_UNLOCK_ALL",
-                                                                 "IRP_MN_UNLOCK_ALL_BY_KEY"};
+      static constexpr std::array<std::string_view, 5> kNames = {
+          "", "IRP_MN_LOCK", "IRP_MN_UNLOCK_SINGLE", "IRP_MN_UNLOCK_ALL", "IRP_MN_UNLOCK_ALL_BY_KEY"};
       return minor < kNames.size() ? kNames[minor] : "";
     }
     case kMjPower: {
-      static constexpr std::array<std::string_view, 4> kNames = {"IRP_MN_WAIT_WAKE", "IRP_MN_POWER_SEQUENCE", "IRP_MN_SET_POWER",
-                                                                 "IRP_MN_QUERY_POWER"};
+      static constexpr std::array<std::string_view, 4> kNames = {"IRP_MN_WAIT_WAKE", "IRP_MN_POWER_SEQUENCE",
+                                                                 "IRP_MN_SET_POWER", "IRP_MN_QUERY_POWER"};
       return minor < kNames.size() ? kNames[minor] : "";
     }
     case kMjPnp: {
       static constexpr std::array<std::string_view, 9> kNames = {
-          "IRP_MN_START_DEVICE", "IRP_MN_QUERY_REMOVE_DEVICE", "IRP_MN_REMOVE_DEVICE", "IRP_MN_CANCEL_REMOVE_DEVICE",
-          "IRP_MN_STOP_DEVICE", "IRP_MN_QUERY_STOP_DEVICE", "IRP_MN_CANCEL_STOP_DEVICE", "IRP_MN_QUERY_DEVICE_RELATIONS",
+          "IRP_MN_START_DEVICE",       "IRP_MN_QUERY_REMOVE_DEVICE",
+          "IRP_MN_REMOVE_DEVICE",      "IRP_MN_CANCEL_REMOVE_DEVICE",
+          "IRP_MN_STOP_DEVICE",        "IRP_MN_QUERY_STOP_DEVICE",
+          "IRP_MN_CANCEL_STOP_DEVICE", "IRP_MN_QUERY_DEVICE_RELATIONS",
           "IRP_MN_QUERY_INTERFACE"};
       return minor < kNames.size() ? kNames[minor] : minor == 0x17 ? "IRP_MN_SURPRISE_REMOVAL" : "";
     }
-    default: return "";
+    default:
+      return "";
   }
 }
 

@@ -47,9 +47,22 @@ struct IO_STACK_LOCATION {
 };
 
 enum MajorFunction : u8 {
-  kMjCreate = 0, kMjCreateNamedPipe = 1, kMjClose = 2, kMjRead = 3, kMjWrite = 4, kMjQueryInformation = 5,
-  kMjSetInformation = 6, kMjFlushBuffers = 9, kMjDirectoryControl = 0xC, kMjFileSystemControl = 0xD,
-  kMjDeviceControl = 0xE, kMjInternalDeviceControl = 0xF, kMjLockControl = 0x11, kMjCleanup = 0x12, kMjPower = 0x16, kMjPnp = 0x1B,
+  kMjCreate = 0,
+  kMjCreateNamedPipe = 1,
+  kMjClose = 2,
+  kMjRead = 3,
+  kMjWrite = 4,
+  kMjQueryInformation = 5,
+  kMjSetInformation = 6,
+  kMjFlushBuffers = 9,
+  kMjDirectoryControl = 0xC,
+  kMjFileSystemControl = 0xD,
+  kMjDeviceControl = 0xE,
+  kMjInternalDeviceControl = 0xF,
+  kMjLockControl = 0x11,
+  kMjCleanup = 0x12,
+  kMjPower = 0x16,
+  kMjPnp = 0x1B,
 };
 
 struct IrpStackLocation {

@@ -1,7 +1,6 @@
 #include "nt/objects/loader.h"
 
 #include "base/format.h"
-
 #include "nt/target.h"
 #include "nt/walk.h"
 
@@ -13,7 +12,8 @@ namespace {
 constexpr size_t kMostModules = 4096;
 constexpr u64 kMostImageSize = u64{1} << 31;
 
-LoadedModules read_list(const Target& target, const Source<VirtAddr>& space, VirtAddr head, const char* what) {
+LoadedModules read_list(const Target& target, const Source<VirtAddr>& space, VirtAddr head,
+                        const char* what) {
   using L = LDR_DATA_TABLE_ENTRY;
   LoadedModules out;
   const Walk walk = walk_list(space, head, kMostModules);
@@ -28,7 +28,8 @@ LoadedModules read_list(const Target& target, const Source<VirtAddr>& space, Vir
     const auto base = entry[L::DllBase];
     const auto size = entry[L::SizeOfImage];
     if (!base || !size || base->page_offset() != 0 || base->is_null() || *size > kMostImageSize) {
-      out.gaps.push_back({what, hex(entry.va()), base ? "an entry with an impossible base or size" : text(base.error())});
+      out.gaps.push_back(
+          {what, hex(entry.va()), base ? "an entry with an impossible base or size" : text(base.error())});
       continue;
     }
     const auto name = [&](const Member<UnicodeString>& member) {

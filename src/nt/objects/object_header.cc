@@ -13,7 +13,7 @@ constexpr u32 kBuckets = 37;  // of an object directory, on every build
 constexpr u64 kHandleEntrySize = 16;
 constexpr u64 kEntriesPerPage = kPageSize / kHandleEntrySize;
 constexpr u64 kPointersPerPage = kPageSize / 8;
-constexpr size_t kMostHandles = 1 << 22;  // Windows' own limit is 16 million
+constexpr size_t kMostHandles = 1 << 22;       // Windows' own limit is 16 million
 constexpr u8 kCreatorInfo = 1, kNameInfo = 2;  // OBJECT_HEADER.InfoMask
 
 bool same_name(std::string_view a, std::string_view b) {
@@ -49,10 +49,11 @@ void ObjectManager::find_types() {
   }
   // Variables that the kernel exports for drivers; each holds a pointer to a type.
   how_ = "exported type variables";
-  for (const char* variable : {"PsProcessType", "PsThreadType", "IoFileObjectType", "IoDriverObjectType", "IoDeviceObjectType",
-                               "ExEventObjectType", "ExSemaphoreObjectType", "ExMutantObjectType", "ExTimerObjectType",
-                               "MmSectionObjectType", "SeTokenObjectType", "CmKeyObjectType", "LpcPortObjectType",
-                               "AlpcPortObjectType", "ExDesktopObjectType", "ExWindowStationObjectType", "ObpTypeObjectType"})
+  for (const char* variable :
+       {"PsProcessType", "PsThreadType", "IoFileObjectType", "IoDriverObjectType", "IoDeviceObjectType",
+        "ExEventObjectType", "ExSemaphoreObjectType", "ExMutantObjectType", "ExTimerObjectType",
+        "MmSectionObjectType", "SeTokenObjectType", "CmKeyObjectType", "LpcPortObjectType",
+        "AlpcPortObjectType", "ExDesktopObjectType", "ExWindowStationObjectType", "ObpTypeObjectType"})
     if (const auto type = target_.pointer_at(variable); type && is_kernel(*type)) add(*type);
   // The namespace lists all of them; it can be walked before types are known.
   if (const auto types = find("\\ObjectTypes"))
@@ -62,8 +63,8 @@ void ObjectManager::find_types() {
     }
 }
 
-// Windows 10 and later store TypeIndex ^ ObHeaderCookie ^ the second byte of the header's address. Without the
-// symbol the cookie follows from an object whose type is known for certain: the System process.
+// Windows 10 and later store TypeIndex ^ ObHeaderCookie ^ the second byte of the header's address. Without
+// the symbol the cookie follows from an object whose type is known for certain: the System process.
 void ObjectManager::find_cookie() {
   if (const auto at = target_.symbol("ObHeaderCookie")) {
     if (const auto v = memory::read<u8>(target_.kernel(), *at)) cookie_ = *v;
@@ -97,7 +98,9 @@ Result<ObjectInfo> ObjectManager::info(VirtAddr object) const {
   const u8 mask = h.value_or(OBJECT_HEADER::InfoMask, 0);
   if ((mask & kNameInfo) == 0) return i;
   // Optional headers stand before the header, the creator's nearest.
-  const u64 creator = (mask & kCreatorInfo) != 0 ? target_.layouts().size_of("_OBJECT_HEADER_CREATOR_INFO").value_or(0x20) : 0;
+  const u64 creator = (mask & kCreatorInfo) != 0
+                          ? target_.layouts().size_of("_OBJECT_HEADER_CREATOR_INFO").value_or(0x20)
+                          : 0;
   const u64 size = target_.layouts().size_of("_OBJECT_HEADER_NAME_INFO").value_or(0x20);
   const Object n(target_, i.header - creator - size);
   i.directory = n.value_or(OBJECT_HEADER_NAME_INFO::Directory, {});
@@ -133,7 +136,8 @@ Result<std::map<std::string, VirtAddr>> ObjectManager::directory(VirtAddr direct
     const VirtAddr first = TRY(memory::read<VirtAddr>(target_.kernel(), buckets + i * 8));
     // OBJECT_DIRECTORY_ENTRY.ChainLink is its first member: a single list.
     for (const VirtAddr entry : walk_chain(target_.kernel(), first, 1 << 16).links)
-      if (const auto object = Object(target_, entry)[OBJECT_DIRECTORY_ENTRY::Object]; object && is_kernel(*object))
+      if (const auto object = Object(target_, entry)[OBJECT_DIRECTORY_ENTRY::Object];
+          object && is_kernel(*object))
         if (const auto i2 = info(*object); i2 && !i2->name.empty()) out.emplace(i2->name, *object);
   }
   return out;
@@ -199,21 +203,25 @@ HandleWalk ObjectManager::handles(VirtAddr table) const {
     if (level > 0) {
       const u64 below = level == 1 ? kEntriesPerPage : kEntriesPerPage * kPointersPerPage;
       for (u64 i = 0; i < kPointersPerPage; i++)
-        if (const VirtAddr p(b.at<u64>(i * 8)); is_kernel(p) && p != at) self(self, p, level - 1, first + i * below);
+        if (const VirtAddr p(b.at<u64>(i * 8)); is_kernel(p) && p != at)
+          self(self, p, level - 1, first + i * below);
       return;
     }
     for (u64 i = 1; i < kEntriesPerPage; i++) {  // entry 0 of a page is the table's own
       const u64 low = b.at<u64>(i * kHandleEntrySize);
       if (low == 0) continue;
       // Arithmetic shift: the pointer's sign bits come back by themselves.
-      const VirtAddr header(bits ? static_cast<u64>(static_cast<i64>(low) >> (bits->bit_offset - 4)) & ~u64{15} : low & ~u64{7});
+      const VirtAddr header(bits
+                                ? static_cast<u64>(static_cast<i64>(low) >> (bits->bit_offset - 4)) & ~u64{15}
+                                : low & ~u64{7});
       if (!is_kernel(header)) continue;
       const u32 access = b.at<u32>(i * kHandleEntrySize + 8) & (bits ? 0x1ffffff : ~u32{0});
       out.handles.push_back({(first + i) * 4, header + body->offset, access});
     }
   };
   page(page, VirtAddr(*code & ~u64{7}), *code & 3, 0);
-  if (missing != 0) out.gaps.push_back({"handle table", hex(table), fmt::format("{} of its pages are missing", missing)});
+  if (missing != 0)
+    out.gaps.push_back({"handle table", hex(table), fmt::format("{} of its pages are missing", missing)});
   return out;
 }
 

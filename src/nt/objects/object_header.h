@@ -67,8 +67,8 @@ struct HANDLE_TABLE_ENTRY {
 struct ObjectInfo {
   VirtAddr object{};
   VirtAddr header{};
-  std::string type;       // "File"; empty when it cannot be told
-  std::string name;       // the last part; empty for unnamed objects
+  std::string type;  // "File"; empty when it cannot be told
+  std::string name;  // the last part; empty for unnamed objects
   VirtAddr directory{};
   i64 pointer_count = 0, handle_count = 0;
 };

@@ -70,14 +70,19 @@ bool is_process(const Target& target, VirtAddr va) {
   if (!type || (*type & 0x7f) != static_cast<u8>(DispatcherType::process)) return false;
   const auto dtb = o[KPROCESS::DirectoryTableBase];
   const auto threads = o[EPROCESS::ThreadListHead];
-  return dtb && *dtb != 0 && *dtb >> 52 == 0 && threads && is_kernel(threads->flink) && is_kernel(threads->blink);
+  return dtb && *dtb != 0 && *dtb >> 52 == 0 && threads && is_kernel(threads->flink) &&
+         is_kernel(threads->blink);
 }
 
 Result<Process> read_process(const Target& target, VirtAddr va) {
   const Object o(target, va);
   const u8 type = TRY(o[DISPATCHER_HEADER::Type]);
   if ((type & 0x7f) != static_cast<u8>(DispatcherType::process))
-    return fail(Error{.why = Why::implausible, .va = va, .type = "_EPROCESS", .member = "Pcb.Header.Type", .detail = "not a process"});
+    return fail(Error{.why = Why::implausible,
+                      .va = va,
+                      .type = "_EPROCESS",
+                      .member = "Pcb.Header.Type",
+                      .detail = "not a process"});
   Process p{.address = va};
   auto need = [&](auto result, auto& out, const char* what) {
     if (result)
@@ -102,7 +107,8 @@ Result<Process> read_process(const Target& target, VirtAddr va) {
   p.token = VirtAddr(o.value_or(EPROCESS::Token, 0) & ~u64{15});  // EX_FAST_REF: 4 bits of reference count
   if (const auto session = o.maybe(EPROCESS::Session); session && is_kernel(*session))
     // MM_SESSION_SPACE is mapped per session: through the process's own tables.
-    if (const auto id = Object(target, *session, target.space(p.dtb))[MM_SESSION_SPACE::SessionId]; id && *id < 0x10000)
+    if (const auto id = Object(target, *session, target.space(p.dtb))[MM_SESSION_SPACE::SessionId];
+        id && *id < 0x10000)
       p.session = *id;
   read_names(target, o, p);
   read_command_line(target, p);
@@ -119,7 +125,8 @@ ProcessList list_processes(const Target& target) {
   if (const auto idle = target.pointer_at("PsIdleProcess"); idle && is_process(target, *idle)) add(*idle);
   // PsIdleProcess is not exported; each processor's idle thread belongs to it.
   for (const Cpu& cpu : target.cpus())
-    if (const auto p = Object(target, cpu.idle_thread)[KTHREAD::Process]; p && is_process(target, *p)) add(*p);
+    if (const auto p = Object(target, cpu.idle_thread)[KTHREAD::Process]; p && is_process(target, *p))
+      add(*p);
   const auto head = target.symbol("PsActiveProcessHead");
   const auto link = target.bind(EPROCESS::ActiveProcessLinks);
   const auto system = target.pointer_at("PsInitialSystemProcess");
@@ -137,9 +144,12 @@ ProcessList list_processes(const Target& target) {
   const size_t listed = list.processes.size();
   if (system && is_process(target, *system)) add(*system);
   for (const Cpu& cpu : target.cpus())
-    if (const auto p = Object(target, cpu.current_thread)[KTHREAD::Process]; p && is_process(target, *p)) add(*p);
+    if (const auto p = Object(target, cpu.current_thread)[KTHREAD::Process]; p && is_process(target, *p))
+      add(*p);
   if (list.processes.size() > listed)
-    list.gaps.push_back({"process list", "", fmt::format("{} processes were found outside of it", list.processes.size() - listed)});
+    list.gaps.push_back(
+        {"process list", "",
+         fmt::format("{} processes were found outside of it", list.processes.size() - listed)});
   return list;
 }
 

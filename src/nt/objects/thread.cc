@@ -43,8 +43,7 @@ void read_wait_blocks(const Target& target, const Object& o, Thread& t) {
       at += size;
     }
   }
-  if (t.wait_blocks.empty())
-    t.gaps.push_back({"wait blocks", hex(*first), "none of them is this thread's"});
+  if (t.wait_blocks.empty()) t.gaps.push_back({"wait blocks", hex(*first), "none of them is this thread's"});
 }
 
 void read_irps(const Target& target, const Object& o, Thread& t) {
@@ -59,36 +58,54 @@ void read_irps(const Target& target, const Object& o, Thread& t) {
 
 std::string_view name(ThreadState state) {
   static constexpr std::array<std::string_view, 10> kNames = {
-      "Initialized", "Ready", "Running", "Standby", "Terminated",
-      "Waiting", "Transition", "DeferredReady", "GateWaitObsolete", "WaitingForProcessInSwap"};
+      "Initialized", "Ready",      "Running",       "Standby",          "Terminated",
+      "Waiting",     "Transition", "DeferredReady", "GateWaitObsolete", "WaitingForProcessInSwap"};
   const auto i = static_cast<size_t>(state);
   return i < kNames.size() ? kNames[i] : "Unknown";
 }
 
 std::string_view state_word(ThreadState state) {
   switch (state) {
-    case ThreadState::initialized: return "INITIALIZED";
-    case ThreadState::ready: return "READY";
-    case ThreadState::running: return "RUNNING";
-    case ThreadState::standby: return "STANDBY";
-    case ThreadState::terminated: return "TERMINATED";
-    case ThreadState::waiting: return "WAIT";
-    case ThreadState::transition: return "TRANSITION";
-    case ThreadState::deferred_ready: return "DEFERREDREADY";
-    case ThreadState::gate_wait_obsolete: return "GATEWAIT";
-    case ThreadState::waiting_for_process_in_swap: return "WAITINGFORPROCESSINSWAP";
+    case ThreadState::initialized:
+      return "INITIALIZED";
+    case ThreadState::ready:
+      return "READY";
+    case ThreadState::running:
+      return "RUNNING";
+    case ThreadState::standby:
+      return "STANDBY";
+    case ThreadState::terminated:
+      return "TERMINATED";
+    case ThreadState::waiting:
+      return "WAIT";
+    case ThreadState::transition:
+      return "TRANSITION";
+    case ThreadState::deferred_ready:
+      return "DEFERREDREADY";
+    case ThreadState::gate_wait_obsolete:
+      return "GATEWAIT";
+    case ThreadState::waiting_for_process_in_swap:
+      return "WAITINGFORPROCESSINSWAP";
   }
   return "????";
 }
 
 std::string_view wait_reason_name(u8 reason) {
   static constexpr std::array<std::string_view, 41> kNames = {
-      "Executive", "FreePage", "PageIn", "PoolAllocation", "DelayExecution", "Suspended", "UserRequest", "WrExecutive",
-      "WrFreePage", "WrPageIn", "WrPoolAllocation", "WrDelayExecution", "WrSuspended", "WrUserRequest", "WrEventPair",
-      "WrQueue", "WrLpcReceive", "WrLpcReply", "WrVirtualMemory", "WrPageOut", "WrRendezvous", "WrKeyedEvent",
-      "WrTerminated", "WrProcessInSwap", "WrCpuRateControl", "WrCalloutStack", "WrKernel", "WrResource", "WrPushLock",
-      "WrMutex", "WrQuantumEnd", "WrDispatchInt", "WrPreempted", "WrYieldExecution", "WrFastMutex", "WrGuardedMutex",
-      "WrRundown", "WrAlertByThreadId", "WrDeferredPreempt", "WrPhysicalFault", "WrIoRing"};
+      "Executive",        "FreePage",          "PageIn",
+      "PoolAllocation",   "DelayExecution",    "Suspended",
+      "UserRequest",      "WrExecutive",       "WrFreePage",
+      "WrPageIn",         "WrPoolAllocation",  "WrDelayExecution",
+      "WrSuspended",      "WrUserRequest",     "WrEventPair",
+      "WrQueue",          "WrLpcReceive",      "WrLpcReply",
+      "WrVirtualMemory",  "WrPageOut",         "WrRendezvous",
+      "WrKeyedEvent",     "WrTerminated",      "WrProcessInSwap",
+      "WrCpuRateControl", "WrCalloutStack",    "WrKernel",
+      "WrResource",       "WrPushLock",        "WrMutex",
+      "WrQuantumEnd",     "WrDispatchInt",     "WrPreempted",
+      "WrYieldExecution", "WrFastMutex",       "WrGuardedMutex",
+      "WrRundown",        "WrAlertByThreadId", "WrDeferredPreempt",
+      "WrPhysicalFault",  "WrIoRing"};
   return reason < kNames.size() ? kNames[reason] : "Unknown";
 }
 
@@ -107,7 +124,11 @@ Result<Thread> read_thread(const Target& target, VirtAddr va) {
   Thread t{.address = va};
   const u8 type = TRY(o[DISPATCHER_HEADER::Type]);
   if ((type & 0x7f) != static_cast<u8>(DispatcherType::thread))
-    return fail(Error{.why = Why::implausible, .va = va, .type = "_ETHREAD", .member = "Tcb.Header.Type", .detail = "not a thread"});
+    return fail(Error{.why = Why::implausible,
+                      .va = va,
+                      .type = "_ETHREAD",
+                      .member = "Tcb.Header.Type",
+                      .detail = "not a thread"});
   t.state = static_cast<ThreadState>(TRY(o[KTHREAD::State]));
   auto need = [&](auto result, auto& out, const char* what) {
     if (result)
@@ -123,7 +144,8 @@ Result<Thread> read_thread(const Target& target, VirtAddr va) {
   need(o[KTHREAD::StackBase], t.stack_base, "stack base");
   need(o[KTHREAD::StackLimit], t.stack_limit, "stack limit");
   need(o[KTHREAD::KernelStack], t.kernel_stack, "kernel stack");
-  if (const auto attached = o.maybe(KTHREAD::AttachedProcess); attached && *attached != t.process) t.attached_process = *attached;
+  if (const auto attached = o.maybe(KTHREAD::AttachedProcess); attached && *attached != t.process)
+    t.attached_process = *attached;
   t.user_mode_wait = o.value_or(KTHREAD::WaitMode, 0) == 1;
   t.alertable = o.value_or(KTHREAD::Alertable, 0) != 0;
   t.priority = static_cast<i8>(o.value_or(KTHREAD::Priority, 0));

@@ -63,21 +63,61 @@ struct ETHREAD {
 
 // KTHREAD_STATE and KWAIT_REASON: the same numbers on every build, new ones appended (public PDBs).
 enum class ThreadState : u8 {
-  initialized, ready, running, standby, terminated, waiting, transition, deferred_ready, gate_wait_obsolete,
+  initialized,
+  ready,
+  running,
+  standby,
+  terminated,
+  waiting,
+  transition,
+  deferred_ready,
+  gate_wait_obsolete,
   waiting_for_process_in_swap,
 };
-std::string_view name(ThreadState state);      // "Waiting"
+std::string_view name(ThreadState state);        // "Waiting"
 std::string_view state_word(ThreadState state);  // as !thread prints it: "WAIT", "RUNNING"
 // "WrResource"; "Unknown" beyond the known ones.
 std::string_view wait_reason_name(u8 reason);
 enum WaitReason : u8 {
-  kExecutive = 0, kFreePage = 1, kPageIn = 2, kPoolAllocation = 3, kDelayExecution = 4, kSuspended = 5, kUserRequest = 6,
-  kWrExecutive = 7, kWrFreePage = 8, kWrPageIn = 9, kWrPoolAllocation = 10, kWrDelayExecution = 11, kWrSuspended = 12,
-  kWrUserRequest = 13, kWrQueue = 15, kWrLpcReceive = 16, kWrLpcReply = 17, kWrVirtualMemory = 18, kWrPageOut = 19,
-  kWrKeyedEvent = 21, kWrTerminated = 22, kWrProcessInSwap = 23, kWrCpuRateControl = 24, kWrCalloutStack = 25,
-  kWrKernel = 26, kWrResource = 27, kWrPushLock = 28, kWrMutex = 29, kWrQuantumEnd = 30, kWrDispatchInt = 31,
-  kWrPreempted = 32, kWrYieldExecution = 33, kWrFastMutex = 34, kWrGuardedMutex = 35, kWrRundown = 36,
-  kWrAlertByThreadId = 37, kWrDeferredPreempt = 38, kWrPhysicalFault = 39, kWrIoRing = 40,
+  kExecutive = 0,
+  kFreePage = 1,
+  kPageIn = 2,
+  kPoolAllocation = 3,
+  kDelayExecution = 4,
+  kSuspended = 5,
+  kUserRequest = 6,
+  kWrExecutive = 7,
+  kWrFreePage = 8,
+  kWrPageIn = 9,
+  kWrPoolAllocation = 10,
+  kWrDelayExecution = 11,
+  kWrSuspended = 12,
+  kWrUserRequest = 13,
+  kWrQueue = 15,
+  kWrLpcReceive = 16,
+  kWrLpcReply = 17,
+  kWrVirtualMemory = 18,
+  kWrPageOut = 19,
+  kWrKeyedEvent = 21,
+  kWrTerminated = 22,
+  kWrProcessInSwap = 23,
+  kWrCpuRateControl = 24,
+  kWrCalloutStack = 25,
+  kWrKernel = 26,
+  kWrResource = 27,
+  kWrPushLock = 28,
+  kWrMutex = 29,
+  kWrQuantumEnd = 30,
+  kWrDispatchInt = 31,
+  kWrPreempted = 32,
+  kWrYieldExecution = 33,
+  kWrFastMutex = 34,
+  kWrGuardedMutex = 35,
+  kWrRundown = 36,
+  kWrAlertByThreadId = 37,
+  kWrDeferredPreempt = 38,
+  kWrPhysicalFault = 39,
+  kWrIoRing = 40,
 };
 
 struct WaitBlock {
@@ -125,10 +165,10 @@ Result<Thread> read_thread(const Target& target, VirtAddr va);
 // Time, for Ticks: KUSER_SHARED_DATA and KeMaximumIncrement, read once per target by whoever needs it.
 struct Clock {
   std::optional<u32> tick_count;
-  u32 increment = 156250;          // 100 ns a tick
+  u32 increment = 156250;  // 100 ns a tick
   bool increment_known = false;
-  u64 system_time = 0;             // 100 ns since 1601, 0 unknown
-  u64 interrupt_time = 0;          // 100 ns since boot
+  u64 system_time = 0;     // 100 ns since 1601, 0 unknown
+  u64 interrupt_time = 0;  // 100 ns since boot
   u64 ms(u32 ticks) const { return u64{ticks} * increment / 10000; }
 };
 Clock read_clock(const Target& target);

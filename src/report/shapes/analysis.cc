@@ -23,16 +23,22 @@ std::string size(u64 bytes) {
 std::string who(const Node& thread) {
   if (thread.is_null()) return "nobody that the dump names";
   if (thread.get("pid").is_null()) return fmt::format("thread {}", thread.get("thread").as_address());
-  return fmt::format("{} {}.{}", thread.get("process").as_text("?"), thread.get("pid").as_u64(), thread.get("tid").as_u64());
+  return fmt::format("{} {}.{}", thread.get("process").as_text("?"), thread.get("pid").as_u64(),
+                     thread.get("tid").as_u64());
 }
 
 void print_head(const Node& n, Text& out) {
   const Node &dump = n.get("dump"), &target = n.get("target");
   const u64 up = target.get("uptime_s").as_u64();
-  out.line("{}  {}, {}", dump.get("path").as_text(), dump.get("description").as_text(), size(dump.get("size").as_u64()));
-  out.line("Windows x64 build {}{}, {} processors{}{}", target.get("build").is_null() ? "unknown" : fmt::format("{}", target.get("build").as_u64()),
-           target.get("build_lab").is_null() ? "" : fmt::format(" ({})", target.get("build_lab").as_text()), dump.get("cpu_count").as_u64(),
-           target.get("system_time").is_null() ? "" : fmt::format(", {}", target.get("system_time").as_text()), up == 0 ? "" : fmt::format(", up {}", duration(up * 1000)));
+  out.line("{}  {}, {}", dump.get("path").as_text(), dump.get("description").as_text(),
+           size(dump.get("size").as_u64()));
+  out.line(
+      "Windows x64 build {}{}, {} processors{}{}",
+      target.get("build").is_null() ? "unknown" : fmt::format("{}", target.get("build").as_u64()),
+      target.get("build_lab").is_null() ? "" : fmt::format(" ({})", target.get("build_lab").as_text()),
+      dump.get("cpu_count").as_u64(),
+      target.get("system_time").is_null() ? "" : fmt::format(", {}", target.get("system_time").as_text()),
+      up == 0 ? "" : fmt::format(", up {}", duration(up * 1000)));
   out.line("types and names: {}", target.get("layout_source").as_text());
   out.blank();
 }
@@ -41,8 +47,12 @@ void print_frames(const Node& thread, Text& out) {
   const auto& frames = thread.get("stack").items();
   for (size_t i = 0; i < frames.size() && i < kFrames; i++)
     out.line("      {}{}", frames[i].get("symbol").as_text(),
-             frames[i].get("trust").as_text() == "exact" ? "" : fmt::format("  [{}]", frames[i].get("trust").as_text()));
-  if (frames.size() > kFrames) out.line("      ... {} more frames: !thread {}", frames.size() - kFrames, thread.get("address").as_address());
+             frames[i].get("trust").as_text() == "exact"
+                 ? ""
+                 : fmt::format("  [{}]", frames[i].get("trust").as_text()));
+  if (frames.size() > kFrames)
+    out.line("      ... {} more frames: !thread {}", frames.size() - kFrames,
+             thread.get("address").as_address());
 }
 
 const Node* find_thread(const Node& n, VirtAddr va) {
@@ -58,19 +68,28 @@ void print_chain(const Node& n, const Node& finding, Text& out) {
   for (const Node& link : chain) {
     const auto& waiters = link.get("waiters").items();
     const std::string waiting = waiters.size() == 1 ? who(waiters.front())
-                                                    : fmt::format("{} threads: {}", waiters.size(), link.get("waiting_processes").as_text());
-    out.paragraph(fmt::format("  {} {} {}", waiting, waiters.size() == 1 ? "waits" : "wait up to", duration(link.get("longest_ms").as_u64())), kWidth, 4);
-    const std::string named = link.get("name").is_null() ? "" : fmt::format("  {}", link.get("name").as_text());
+                                                    : fmt::format("{} threads: {}", waiters.size(),
+                                                                  link.get("waiting_processes").as_text());
+    out.paragraph(fmt::format("  {} {} {}", waiting, waiters.size() == 1 ? "waits" : "wait up to",
+                              duration(link.get("longest_ms").as_u64())),
+                  kWidth, 4);
+    const std::string named =
+        link.get("name").is_null() ? "" : fmt::format("  {}", link.get("name").as_text());
     out.line("    for {} {}{}{}", link.get("kind").as_text(), link.get("object").as_address(), named,
-             link.get("confidence").as_text() == "exact" ? "" : fmt::format("  [{}]", link.get("confidence").as_text()));
+             link.get("confidence").as_text() == "exact"
+                 ? ""
+                 : fmt::format("  [{}]", link.get("confidence").as_text()));
     if (link.get("owner").is_null()) continue;
     const Node& owner = link.get("owner");
     const std::string mode = link.get("mode").is_null() ? "" : fmt::format(" {}", link.get("mode").as_text());
-    const std::string state = owner.get("cpu").is_null() ? std::string(owner.get("state").as_text("?")) : fmt::format("RUNNING on CPU {}", owner.get("cpu").as_u64());
+    const std::string state = owner.get("cpu").is_null()
+                                  ? std::string(owner.get("state").as_text("?"))
+                                  : fmt::format("RUNNING on CPU {}", owner.get("cpu").as_u64());
     out.line("    held{} by {}  ({})", mode, out.bold(who(owner)), state);
   }
   const Node& culprit = finding.get("culprit");
-  if (const Node* t = find_thread(n, culprit.get("thread").as_address()); t != nullptr && !t->get("stack").empty()) {
+  if (const Node* t = find_thread(n, culprit.get("thread").as_address());
+      t != nullptr && !t->get("stack").empty()) {
     out.line("  its stack ({}):", t->get("stack_from").as_text("?"));
     print_frames(*t, out);
   }
@@ -88,7 +107,8 @@ void print_evidence(const Node& finding, Text& out) {
     if (!e.get("check").is_null()) line += fmt::format("  ({})", e.get("check").as_text());
     out.paragraph(line, kWidth, 5);
     for (const Node& r : e.get("reads").items())
-      out.line("       {} <- va {} <- pa {} <- file offset {}", r.get("member").as_text(), r.get("va").as_address(),
+      out.line("       {} <- va {} <- pa {} <- file offset {}", r.get("member").as_text(),
+               r.get("va").as_address(),
                r.get("pa").is_null() ? "?" : fmt::format("{:#x}", r.get("pa").as_u64()),
                r.get("file_offset").is_null() ? "?" : fmt::format("{:#x}", r.get("file_offset").as_u64()));
   }
@@ -102,22 +122,26 @@ void print_directory(const Node& d, Text& out) {
   size_t shown = 0;
   for (const Node& p : d.get("patterns").items()) {
     if (shown++ == 5) break;
-    out.line("    {:>8}  {:<24} e.g. {}", p.get("count").as_u64(), p.get("pattern").as_text(), p.get("example").as_text());
+    out.line("    {:>8}  {:<24} e.g. {}", p.get("count").as_u64(), p.get("pattern").as_text(),
+             p.get("example").as_text());
   }
   if (!d.get("oldest_created").is_null())
-    out.line("  created between {} and {}", d.get("oldest_created").as_text(), d.get("newest_created").as_text());
+    out.line("  created between {} and {}", d.get("oldest_created").as_text(),
+             d.get("newest_created").as_text());
   for (const Node& h : d.get("held_by").items())
-    out.line("  {}: {} processes, {} open handles, {} requests under way", h.get("process").as_text(), h.get("processes").as_u64(), h.get("handles").as_u64(),
-             h.get("requests").as_u64());
+    out.line("  {}: {} processes, {} open handles, {} requests under way", h.get("process").as_text(),
+             h.get("processes").as_u64(), h.get("handles").as_u64(), h.get("requests").as_u64());
   if (d.get("bytes_scanned").as_u64() < d.get("bytes_total").as_u64())
-    out.line("  (only {} of {} of memory were searched in the time allowed: more may be there)", size(d.get("bytes_scanned").as_u64()), size(d.get("bytes_total").as_u64()));
+    out.line("  (only {} of {} of memory were searched in the time allowed: more may be there)",
+             size(d.get("bytes_scanned").as_u64()), size(d.get("bytes_total").as_u64()));
   out.blank();
 }
 
 void print_advice(const Node& finding, Text& out) {
   if (finding.get("advice").empty()) return;
   out.raw(out.bold("WHAT TO DO NEXT"));
-  for (const Node& a : finding.get("advice").items()) out.paragraph(fmt::format("  - {}", a.as_text()), kWidth, 4);
+  for (const Node& a : finding.get("advice").items())
+    out.paragraph(fmt::format("  - {}", a.as_text()), kWidth, 4);
   out.blank();
 }
 
@@ -126,7 +150,9 @@ void print_others(const Node& n, Text& out) {
   if (findings.size() < 2) return;
   out.raw(out.bold("OTHER FINDINGS"));
   for (size_t i = 1; i < findings.size(); i++)
-    out.paragraph(fmt::format("  {} [{}]: {}", findings[i].get("class").as_text(), findings[i].get("confidence").as_text(), findings[i].get("title").as_text()), kWidth, 4);
+    out.paragraph(fmt::format("  {} [{}]: {}", findings[i].get("class").as_text(),
+                              findings[i].get("confidence").as_text(), findings[i].get("title").as_text()),
+                  kWidth, 4);
   out.blank();
 }
 
@@ -136,7 +162,8 @@ void print_ranking(const Node& n, Text& out) {
   constexpr size_t kMost = 8;
   out.raw(out.bold("WHO KEEPS OTHERS WAITING"));
   for (size_t i = 0; i < ranking.size() && i < kMost; i++)
-    out.line("  {:>5} threads behind {:<32} the longest for {}", ranking[i].get("waiting_threads").as_u64(), who(ranking[i]), duration(ranking[i].get("longest_ms").as_u64()));
+    out.line("  {:>5} threads behind {:<32} the longest for {}", ranking[i].get("waiting_threads").as_u64(),
+             who(ranking[i]), duration(ranking[i].get("longest_ms").as_u64()));
   out.blank();
 }
 
@@ -146,8 +173,11 @@ void print_gaps(const Node& n, Text& out) {
   constexpr size_t kMost = 8;
   out.raw(out.bold("NOT SEEN"));
   for (size_t i = 0; i < gaps.size() && i < kMost; i++) {
-    const std::string where = gaps[i].get("where").is_null() ? "" : fmt::format(" ({})", gaps[i].get("where").as_text());
-    out.paragraph(fmt::format("  - {}{}: {}", gaps[i].get("what").as_text(), where, gaps[i].get("why").as_text()), kWidth, 4);
+    const std::string where =
+        gaps[i].get("where").is_null() ? "" : fmt::format(" ({})", gaps[i].get("where").as_text());
+    out.paragraph(
+        fmt::format("  - {}{}: {}", gaps[i].get("what").as_text(), where, gaps[i].get("why").as_text()),
+        kWidth, 4);
   }
   if (gaps.size() > kMost) out.line("  ... and {} more: --json lists them all", gaps.size() - kMost);
   out.blank();
@@ -157,7 +187,9 @@ void print(const Node& n, Text& out) {
   print_head(n, out);
   const Node& verdict = n.get("verdict");
   const std::string cls(verdict.get("class").as_text());
-  const std::string painted = cls == "no-hang" ? out.green(cls) : cls == "unknown" ? out.yellow(cls) : out.red(cls);
+  const std::string painted = cls == "no-hang"   ? out.green(cls)
+                              : cls == "unknown" ? out.yellow(cls)
+                                                 : out.red(cls);
   out.line("{} {}   [{}]", out.bold("VERDICT"), painted, verdict.get("confidence").as_text());
   out.paragraph(fmt::format("  {}", verdict.get("summary").as_text()), kWidth, 2);
   out.blank();

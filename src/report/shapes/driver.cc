@@ -25,7 +25,8 @@ void print(const Node& n, Text& out) {
   out.raw("Dispatch routines:");
   size_t i = 0;
   for (const Node& f : n.get("major_functions").items())
-    out.line("[{:02x}] {:<36} {:016x} {}", i++, f.get("major").as_text(), f.get("address").as_u64(), f.get("symbol").as_text());
+    out.line("[{:02x}] {:<36} {:016x} {}", i++, f.get("major").as_text(), f.get("address").as_u64(),
+             f.get("symbol").as_text());
 }
 
 }  // namespace

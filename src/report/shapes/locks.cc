@@ -12,7 +12,8 @@ void print(const Node& n, Text& out) {
     out.blank();
   }
   out.line("{} total locks, {} locks currently held", n.get("total").as_u64(), n.get("held").as_u64());
-  if (const std::string_view end = n.get("list_end").as_text(); !end.empty() && end != "complete") out.line("*** the list is not whole: {}", end);
+  if (const std::string_view end = n.get("list_end").as_text(); !end.empty() && end != "complete")
+    out.line("*** the list is not whole: {}", end);
 }
 
 }  // namespace

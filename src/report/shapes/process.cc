@@ -16,10 +16,13 @@ void print(const Node& n, Text& out) {
     out.line("PROCESS {:016x}  {}", n.get("address").as_u64(), e->as_text());
     return;
   }
-  const std::string session = n.get("session").is_null() ? "none" : fmt::format("{}", n.get("session").as_u64());
+  const std::string session =
+      n.get("session").is_null() ? "none" : fmt::format("{}", n.get("session").as_u64());
   out.line("PROCESS {:016x}", n.get("address").as_u64());
-  out.line("    SessionId: {}  Cid: {:04x}    Peb: {:011x}  ParentCid: {:04x}", session, n.get("pid").as_u64(), n.get("peb").as_u64(), n.get("parent_pid").as_u64());
-  out.line("    DirBase: {:08x}  ObjectTable: {:016x}  HandleCount: {}.", n.get("dtb").as_u64(), n.get("object_table").as_u64(), n.get("handles").as_u64());
+  out.line("    SessionId: {}  Cid: {:04x}    Peb: {:011x}  ParentCid: {:04x}", session,
+           n.get("pid").as_u64(), n.get("peb").as_u64(), n.get("parent_pid").as_u64());
+  out.line("    DirBase: {:08x}  ObjectTable: {:016x}  HandleCount: {}.", n.get("dtb").as_u64(),
+           n.get("object_table").as_u64(), n.get("handles").as_u64());
   out.line("    Image: {}", n.get("name").as_text());
   if (n.get("details").as_bool()) {
     out.line("    Token                             {:016x}", n.get("token").as_u64());
@@ -28,8 +31,10 @@ void print(const Node& n, Text& out) {
     out.line("    KernelTime                        {}", time(n.get("kernel_time_ms").as_u64()));
     out.line("    BasePriority                      {}", n.get("base_priority").as_i64());
     out.line("    CommitCharge                      {}", n.get("commit_pages").as_u64());
-    if (!n.get("path").is_null()) out.line("    Path                              {}", n.get("path").as_text());
-    if (!n.get("command_line").is_null()) out.line("    CommandLine                       {}", n.get("command_line").as_text());
+    if (!n.get("path").is_null())
+      out.line("    Path                              {}", n.get("path").as_text());
+    if (!n.get("command_line").is_null())
+      out.line("    CommandLine                       {}", n.get("command_line").as_text());
   }
   print_gaps(n.get("gaps"), out);
   out.blank();

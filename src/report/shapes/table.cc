@@ -22,7 +22,8 @@ void print(const Node& n, Text& out) {
   }
   const auto print_line = [&](const std::vector<std::string>& line, bool head) {
     std::string s;
-    for (size_t i = 0; i < line.size(); i++) s += i + 1 == line.size() ? line[i] : fmt::format("{:<{}}  ", line[i], widths[i]);
+    for (size_t i = 0; i < line.size(); i++)
+      s += i + 1 == line.size() ? line[i] : fmt::format("{:<{}}  ", line[i], widths[i]);
     out.raw(head ? out.bold(s) : s);
   };
   if (const Node* title = n.find("title")) out.raw(title->as_text());

@@ -13,7 +13,12 @@ namespace {
 namespace json = simdjson::dom;
 constexpr u64 kMostBytes = u64{512} << 20;  // a kernel's ISF is about 20 MB
 
-bool is_xz(const File& f) { return f.bytes().starts_with({"\xfd""7zXZ\0", 6}); }
+bool is_xz(const File& f) {
+  return f.bytes().starts_with(
+      {"\xfd"
+       "7zXZ\0",
+       6});
+}
 
 bool probe(const File& f) {
   if (is_xz(f)) return true;
@@ -106,8 +111,10 @@ class Reader {
       return builder_.base_ref(name, it->second.size, it->second.is_signed, it->second.is_float);
     }
     if (kind == "pointer") return builder_.pointer_ref(has_inner ? ref(inner, depth + 1) : 0);
-    if (kind == "array") return builder_.array_ref(has_inner ? ref(inner, depth + 1) : 0, static_cast<u32>(number(t, "count")));
-    if (kind == "struct" || kind == "union" || kind == "class") return builder_.named_ref(TypeKind::structure, name);
+    if (kind == "array")
+      return builder_.array_ref(has_inner ? ref(inner, depth + 1) : 0, static_cast<u32>(number(t, "count")));
+    if (kind == "struct" || kind == "union" || kind == "class")
+      return builder_.named_ref(TypeKind::structure, name);
     if (kind == "enum") return builder_.named_ref(TypeKind::enumeration, name);
     if (kind == "function") return builder_.ref({.kind = TypeKind::function});
     return 0;

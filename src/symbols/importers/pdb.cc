@@ -10,7 +10,9 @@ namespace {
 
 constexpr u64 kMostBytes = u64{256} << 20;
 
-bool probe(const File& f) { return f.bytes().starts_with("Microsoft C/C++ MSF 7.00"); }
+bool probe(const File& f) {
+  return f.bytes().starts_with("Microsoft C/C++ MSF 7.00");
+}
 
 Result<std::vector<u8>> import(std::shared_ptr<const File> file) {
   // Tests run from another directory than the helper's.

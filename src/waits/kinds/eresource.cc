@@ -1,9 +1,10 @@
 // Executive resources (!locks): who holds them, who waits, which file they guard.
+#include "nt/objects/eresource.h"
+
 #include <algorithm>
 #include <unordered_set>
 
 #include "base/format.h"
-#include "nt/objects/eresource.h"
 #include "waits/kind.h"
 
 namespace unhang::waits {
@@ -13,7 +14,11 @@ namespace {
 constexpr u64 kStackSearch = 0x800;
 
 void add(World& world, const nt::Resource& r) {
-  Lock lock{.address = r.address, .kind = "ERESOURCE", .mode = r.mode().data(), .contention = r.contention, .gaps = r.gaps};
+  Lock lock{.address = r.address,
+            .kind = "ERESOURCE",
+            .mode = r.mode().data(),
+            .contention = r.contention,
+            .gaps = r.gaps};
   lock.name = world.target().symbolize(r.address);
   lock.protects = world.files_of_resource(r.address);
   const auto confidence = world.target().bind(nt::ERESOURCE::OwnerEntry).value_or(nt::Bound{}).confidence;
@@ -26,8 +31,9 @@ void add(World& world, const nt::Resource& r) {
     if (!o.is_thread) {
       // ExSetResourceOwnerPointer: the owner is a structure of the driver, not a thread.
       owner.alive = !o.masked() ? false : true;
-      lock.gaps.push_back({"owner", hex(o.raw), o.masked() ? "an owner pointer that is not a thread (set by a driver)"
-                                                           : "not a thread: freed, or the page is missing"});
+      lock.gaps.push_back({"owner", hex(o.raw),
+                           o.masked() ? "an owner pointer that is not a thread (set by a driver)"
+                                      : "not a thread: freed, or the page is missing"});
     }
     lock.owners.push_back(owner);
   }
@@ -40,10 +46,14 @@ void add(World& world, const nt::Resource& r) {
       if (!t->waiting()) {
         // The list and the thread were read at different moments of a running guest.
         edge.confidence = Confidence::heuristic;
-        edge.note = fmt::format("it is on the lock's list of waiters, but its state is {}", nt::name(t->thread.state));
+        edge.note = fmt::format("it is on the lock's list of waiters, but its state is {}",
+                                nt::name(t->thread.state));
       } else {
-        world.add_wait(*t, {.object = r.address, .kind = "ERESOURCE", .nature = WaitNature::lock,
-                            .detail = fmt::format("{} access", access), .confidence = confidence});
+        world.add_wait(*t, {.object = r.address,
+                            .kind = "ERESOURCE",
+                            .nature = WaitNature::lock,
+                            .detail = fmt::format("{} access", access),
+                            .confidence = confidence});
       }
     }
     lock.waiters.push_back(waiter);
@@ -63,28 +73,46 @@ void add(World& world, const nt::Resource& r) {
 void recover(World& world, const std::unordered_set<VirtAddr>& held) {
   for (ThreadNode& t : world.threads) {
     if (!t.waiting() || t.thread.wait_reason != nt::kWrResource) continue;
-    if (std::any_of(t.waits.begin(), t.waits.end(), [](const Wait& w) { return w.nature == WaitNature::lock; })) continue;
+    if (std::any_of(t.waits.begin(), t.waits.end(),
+                    [](const Wait& w) { return w.nature == WaitNature::lock; }))
+      continue;
     const auto stack = memory::read_sparse(world.target().kernel(), t.thread.kernel_stack, kStackSearch);
     const ByteView b(stack.bytes);
     std::vector<VirtAddr> found;
     for (u64 at = 0; at + 8 <= b.size(); at += 8)
-      if (const VirtAddr v(b.at<u64>(at)); held.contains(v) && v != VirtAddr() && std::find(found.begin(), found.end(), v) == found.end())
+      if (const VirtAddr v(b.at<u64>(at));
+          held.contains(v) && v != VirtAddr() && std::find(found.begin(), found.end(), v) == found.end())
         found.push_back(v);
     for (const VirtAddr r : found) {
       // One that the thread itself holds is not what it waits for, unless nothing else is there.
       const Lock* lock = world.lock(r);
-      const bool own = lock != nullptr && std::any_of(lock->owners.begin(), lock->owners.end(), [&](const LockOwner& o) { return o.thread == t.thread.address; });
+      const bool own =
+          lock != nullptr && std::any_of(lock->owners.begin(), lock->owners.end(),
+                                         [&](const LockOwner& o) { return o.thread == t.thread.address; });
       if (lock == nullptr || (own && found.size() > 1)) continue;
-      const std::string note = found.size() == 1 ? "its address is on the waiting thread's stack"
-                                                 : "one of several held resources whose addresses are on the waiting thread's stack";
-      world.add_wait(t, {.object = r, .kind = "ERESOURCE", .nature = WaitNature::lock, .detail = note, .confidence = Confidence::heuristic});
+      const std::string note =
+          found.size() == 1
+              ? "its address is on the waiting thread's stack"
+              : "one of several held resources whose addresses are on the waiting thread's stack";
+      world.add_wait(t, {.object = r,
+                         .kind = "ERESOURCE",
+                         .nature = WaitNature::lock,
+                         .detail = note,
+                         .confidence = Confidence::heuristic});
       for (const LockOwner& o : lock->owners)
-        world.add_edge({.from = t.thread.address, .to = o.thread, .kind = "ERESOURCE", .object = r, .confidence = Confidence::heuristic, .note = note});
+        world.add_edge({.from = t.thread.address,
+                        .to = o.thread,
+                        .kind = "ERESOURCE",
+                        .object = r,
+                        .confidence = Confidence::heuristic,
+                        .note = note});
       Lock& changed = world.add_lock(*lock);
-      changed.waiters.push_back({.thread = t.thread.address, .access = "unknown", .waited_ms = t.thread.waited_ms});
+      changed.waiters.push_back(
+          {.thread = t.thread.address, .access = "unknown", .waited_ms = t.thread.waited_ms});
     }
     if (found.empty())
-      world.gaps.push_back({fmt::format("wait of thread {}.{}", t.thread.pid, t.thread.tid), hex(t.thread.address),
+      world.gaps.push_back({fmt::format("wait of thread {}.{}", t.thread.pid, t.thread.tid),
+                            hex(t.thread.address),
                             "it waits for a resource, but no list and no stack value says which"});
   }
 }
@@ -102,7 +130,8 @@ void find(World& world) {
     if (!r->held() && !r->contended()) continue;
     held.insert(va);
     add(world, *r);
-    for (const Gap& g : r->gaps) world.gaps.push_back({fmt::format("{} of resource {}", g.what, va), g.where, g.why});
+    for (const Gap& g : r->gaps)
+      world.gaps.push_back({fmt::format("{} of resource {}", g.what, va), g.where, g.why});
   }
   recover(world, held);
 }

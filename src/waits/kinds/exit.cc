@@ -11,19 +11,34 @@ void find(World& world) {
     for (const nt::WaitBlock& block : t.thread.wait_blocks) {
       const auto d = nt::read_dispatcher(world.target(), block.object);
       if (!d) continue;
-      const Confidence confidence = world.target().bind(nt::KWAIT_BLOCK::Object).value_or(nt::Bound{}).confidence;
+      const Confidence confidence =
+          world.target().bind(nt::KWAIT_BLOCK::Object).value_or(nt::Bound{}).confidence;
       if (d->type == nt::DispatcherType::thread) {
-        world.add_wait(t, {.object = block.object, .kind = "Thread", .nature = WaitNature::event,
-                           .detail = fmt::format("end of thread {}", world.who(block.object)), .confidence = confidence});
-        world.add_edge({.from = t.thread.address, .to = block.object, .kind = "Thread", .object = block.object, .confidence = confidence});
+        world.add_wait(t, {.object = block.object,
+                           .kind = "Thread",
+                           .nature = WaitNature::event,
+                           .detail = fmt::format("end of thread {}", world.who(block.object)),
+                           .confidence = confidence});
+        world.add_edge({.from = t.thread.address,
+                        .to = block.object,
+                        .kind = "Thread",
+                        .object = block.object,
+                        .confidence = confidence});
       } else if (d->type == nt::DispatcherType::process) {
         std::string name;
         for (const ProcessNode& p : world.processes)
           if (p.process.address == block.object) name = fmt::format("{} ({})", p.process.name, p.process.pid);
         // A service host waits for its process for as long as it lives: no statement about a hang.
-        world.add_wait(t, {.object = block.object, .kind = "ProcessObject", .nature = WaitNature::event,
-                           .detail = fmt::format("end of process {}", name.empty() ? hex(block.object) : name), .confidence = confidence});
-        world.add_edge({.from = t.thread.address, .kind = "ProcessObject", .object = block.object, .confidence = confidence});
+        world.add_wait(t,
+                       {.object = block.object,
+                        .kind = "ProcessObject",
+                        .nature = WaitNature::event,
+                        .detail = fmt::format("end of process {}", name.empty() ? hex(block.object) : name),
+                        .confidence = confidence});
+        world.add_edge({.from = t.thread.address,
+                        .kind = "ProcessObject",
+                        .object = block.object,
+                        .confidence = confidence});
       }
     }
 }

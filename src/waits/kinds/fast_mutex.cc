@@ -1,5 +1,5 @@
-// Fast and guarded mutexes: a thread waits for the event (or, on Windows 7, the gate) inside the mutex, and the
-// mutex names its owner. From the wait object back to the mutex is one subtraction.
+// Fast and guarded mutexes: a thread waits for the event (or, on Windows 7, the gate) inside the mutex, and
+// the mutex names its owner. From the wait object back to the mutex is one subtraction.
 #include "waits/kind.h"
 
 namespace unhang::waits {
@@ -41,29 +41,50 @@ bool try_form(World& world, ThreadNode& t, VirtAddr object, const Form& form) {
   if (!count || !owner || *count > 0 || *count < -0x10000) return false;
   const VirtAddr thread(owner->value() & ~u64{7});
   if (!thread.is_null() && !nt::is_thread(world.target(), thread)) return false;
-  Lock fresh{.address = mutex.va(), .kind = form.kind, .mode = "exclusive", .contention = mutex.value_or(form.contention, 0),
+  Lock fresh{.address = mutex.va(),
+             .kind = form.kind,
+             .mode = "exclusive",
+             .contention = mutex.value_or(form.contention, 0),
              .confidence = inside->confidence};
   fresh.name = world.target().symbolize(mutex.va());
   if (!thread.is_null()) {
     const ThreadNode* node = world.thread(thread);
-    fresh.owners.push_back({.thread = thread, .count = 1, .alive = node == nullptr || !node->thread.terminated(), .confidence = inside->confidence});
+    fresh.owners.push_back({.thread = thread,
+                            .count = 1,
+                            .alive = node == nullptr || !node->thread.terminated(),
+                            .confidence = inside->confidence});
   }
   Lock& lock = world.add_lock(std::move(fresh));
-  lock.waiters.push_back({.thread = t.thread.address, .access = "exclusive", .waited_ms = t.thread.waited_ms});
-  world.add_wait(t, {.object = object, .kind = form.kind, .nature = WaitNature::lock, .detail = "exclusive access", .confidence = inside->confidence});
-  world.add_edge({.from = t.thread.address, .to = thread, .kind = form.kind, .object = mutex.va(), .confidence = inside->confidence,
+  lock.waiters.push_back(
+      {.thread = t.thread.address, .access = "exclusive", .waited_ms = t.thread.waited_ms});
+  world.add_wait(t, {.object = object,
+                     .kind = form.kind,
+                     .nature = WaitNature::lock,
+                     .detail = "exclusive access",
+                     .confidence = inside->confidence});
+  world.add_edge({.from = t.thread.address,
+                  .to = thread,
+                  .kind = form.kind,
+                  .object = mutex.va(),
+                  .confidence = inside->confidence,
                   .note = thread.is_null() ? "the mutex names no owner" : ""});
   return true;
 }
 
 void find(World& world) {
-  const Form fast{"FAST_MUTEX", FAST_MUTEX::Count, FAST_MUTEX::Owner, FAST_MUTEX::Contention, FAST_MUTEX::Event};
-  const Form guarded{"KGUARDED_MUTEX", KGUARDED_MUTEX::Count, KGUARDED_MUTEX::Owner, KGUARDED_MUTEX::Contention, KGUARDED_MUTEX::Gate};
+  const Form fast{"FAST_MUTEX", FAST_MUTEX::Count, FAST_MUTEX::Owner, FAST_MUTEX::Contention,
+                  FAST_MUTEX::Event};
+  const Form guarded{"KGUARDED_MUTEX", KGUARDED_MUTEX::Count, KGUARDED_MUTEX::Owner,
+                     KGUARDED_MUTEX::Contention, KGUARDED_MUTEX::Gate};
   for (ThreadNode& t : world.threads) {
-    if (!t.waiting() || (t.thread.wait_reason != nt::kWrFastMutex && t.thread.wait_reason != nt::kWrGuardedMutex)) continue;
+    if (!t.waiting() ||
+        (t.thread.wait_reason != nt::kWrFastMutex && t.thread.wait_reason != nt::kWrGuardedMutex))
+      continue;
     for (const nt::WaitBlock& block : t.thread.wait_blocks) {
       const bool first = t.thread.wait_reason == nt::kWrGuardedMutex;
-      if (try_form(world, t, block.object, first ? guarded : fast) || try_form(world, t, block.object, first ? fast : guarded)) break;
+      if (try_form(world, t, block.object, first ? guarded : fast) ||
+          try_form(world, t, block.object, first ? fast : guarded))
+        break;
     }
   }
 }

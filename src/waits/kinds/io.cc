@@ -1,7 +1,7 @@
 // Waiting for an I/O request: the thread has sent an IRP and waits for what its completion signals.
 //
-// A pending IRP alone says nothing: a thread that waits for a lock inside a file system has one too, and it is
-// the thread itself that works on it. What it waits for must be tied to the IRP.
+// A pending IRP alone says nothing: a thread that waits for a lock inside a file system has one too, and it
+// is the thread itself that works on it. What it waits for must be tied to the IRP.
 #include <algorithm>
 
 #include "base/format.h"
@@ -22,20 +22,24 @@ struct Tie {
 
 std::optional<Tie> tie(const World& world, const ThreadNode& t, const IrpNode& node, VirtAddr object) {
   const nt::Irp& irp = node.irp;
-  if (!irp.user_event.is_null() && irp.user_event == object) return Tie{Confidence::derived, "the IRP's UserEvent"};
+  if (!irp.user_event.is_null() && irp.user_event == object)
+    return Tie{Confidence::derived, "the IRP's UserEvent"};
   if (is_kernel(node.file_object))
-    if (const auto event = nt::Object(world.target(), node.file_object).address(nt::FILE_OBJECT::Event); event && *event == object)
+    if (const auto event = nt::Object(world.target(), node.file_object).address(nt::FILE_OBJECT::Event);
+        event && *event == object)
       return Tie{Confidence::derived, "the file object's event (synchronous file)"};
   const bool on_stack = object >= t.thread.stack_limit && object < t.thread.stack_base;
   for (const nt::IrpStackLocation& l : irp.locations) {
     if (l.context.is_null()) continue;
     if (l.context == object) return Tie{Confidence::derived, "the context of the IRP's completion routine"};
-    if (on_stack && object - l.context < kNear) return Tie{Confidence::derived, "an event inside the completion routine's context"};
+    if (on_stack && object - l.context < kNear)
+      return Tie{Confidence::derived, "an event inside the completion routine's context"};
   }
   // Not reason enough alone, but with a request that has gone below the file system it is what threads do.
   const nt::IrpStackLocation* at = irp.current();
   const bool sent_down = at != nullptr && irp.current_location < irp.stack_count;
-  const bool pending = std::any_of(irp.locations.begin(), irp.locations.end(), [](const auto& l) { return (l.control & kPendingReturned) != 0; });
+  const bool pending = std::any_of(irp.locations.begin(), irp.locations.end(),
+                                   [](const auto& l) { return (l.control & kPendingReturned) != 0; });
   const IoClass c = io_class(node);
   if (on_stack && sent_down && (c == IoClass::storage || c == IoClass::network || pending))
     return Tie{Confidence::heuristic, "an event on the thread's stack while its IRP is with a lower driver"};
@@ -56,9 +60,14 @@ void find(World& world) {
         world.add_wait(t, {.object = block.object,
                            .kind = d ? std::string(nt::name(d->type)) : "Unknown",
                            .nature = open_ended ? WaitNature::idle : WaitNature::io,
-                           .detail = fmt::format("{} of IRP {} at {}: {}", node.major, node.irp.address, node.driver, tied->how),
+                           .detail = fmt::format("{} of IRP {} at {}: {}", node.major, node.irp.address,
+                                                 node.driver, tied->how),
                            .confidence = tied->confidence});
-        world.add_edge({.from = t.thread.address, .kind = "IRP", .object = node.irp.address, .confidence = tied->confidence, .note = tied->how});
+        world.add_edge({.from = t.thread.address,
+                        .kind = "IRP",
+                        .object = node.irp.address,
+                        .confidence = tied->confidence,
+                        .note = tied->how});
       }
     }
   }

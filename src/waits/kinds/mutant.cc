@@ -6,20 +6,31 @@ namespace unhang::waits {
 namespace {
 
 void add(World& world, ThreadNode& t, VirtAddr object, const nt::Dispatcher& d) {
-  const Confidence confidence = world.target().bind(nt::KMUTANT::OwnerThread).value_or(nt::Bound{}).confidence;
-  Lock fresh{.address = object, .kind = "Mutant", .mode = d.signal_state <= 0 ? "exclusive" : "free", .confidence = confidence};
-  if (const auto info = world.objects().info(object); info && info->type == "Mutant") fresh.name = world.objects().path(object);
+  const Confidence confidence =
+      world.target().bind(nt::KMUTANT::OwnerThread).value_or(nt::Bound{}).confidence;
+  Lock fresh{.address = object,
+             .kind = "Mutant",
+             .mode = d.signal_state <= 0 ? "exclusive" : "free",
+             .confidence = confidence};
+  if (const auto info = world.objects().info(object); info && info->type == "Mutant")
+    fresh.name = world.objects().path(object);
   if (fresh.name.empty()) fresh.name = world.target().symbolize(object);
   if (is_kernel(d.owner_thread)) {
     const ThreadNode* owner = world.thread(d.owner_thread);
     fresh.owners.push_back({.thread = d.owner_thread,
                             .count = static_cast<u32>(1 - d.signal_state),  // one down for each acquisition
-                            .alive = owner != nullptr ? !owner->thread.terminated() : nt::is_thread(world.target(), d.owner_thread),
+                            .alive = owner != nullptr ? !owner->thread.terminated()
+                                                      : nt::is_thread(world.target(), d.owner_thread),
                             .confidence = confidence});
   }
   Lock& lock = world.add_lock(std::move(fresh));
-  lock.waiters.push_back({.thread = t.thread.address, .access = "exclusive", .waited_ms = t.thread.waited_ms});
-  world.add_wait(t, {.object = object, .kind = "Mutant", .nature = WaitNature::lock, .detail = "exclusive access", .confidence = confidence});
+  lock.waiters.push_back(
+      {.thread = t.thread.address, .access = "exclusive", .waited_ms = t.thread.waited_ms});
+  world.add_wait(t, {.object = object,
+                     .kind = "Mutant",
+                     .nature = WaitNature::lock,
+                     .detail = "exclusive access",
+                     .confidence = confidence});
   Edge edge{.from = t.thread.address, .kind = "Mutant", .object = object, .confidence = confidence};
   if (!lock.owners.empty()) edge.to = lock.owners.front().thread;
   if (d.signal_state > 0) edge.note = "the mutant is free: the thread is about to get it";

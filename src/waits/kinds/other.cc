@@ -10,16 +10,44 @@ namespace unhang::waits {
 
 namespace {
 
-// Functions on the stack of a thread that has nothing to do (names in the kernel's public symbols and exports).
-constexpr std::string_view kIdleFunctions[] = {
-    "nt!KeRemoveQueue", "nt!KeRemoveQueueEx", "nt!KeRemovePriQueue", "nt!ExpWorkerThread", "nt!NtWaitForWorkViaWorkerFactory",
-    "nt!NtRemoveIoCompletion", "nt!NtRemoveIoCompletionEx", "nt!IoRemoveIoCompletion", "nt!NtReplyWaitReceivePort",
-    "nt!NtReplyWaitReceivePortEx", "nt!AlpcpReceiveMessagePort", "nt!KeBalanceSetManager", "nt!KeSwapProcessOrStack",
-    "nt!MiModifiedPageWriter", "nt!MiMappedPageWriter", "nt!MmZeroPageThread", "nt!MiZeroPageThread", "nt!ExpWorkerThreadBalanceManager",
-    "nt!PopIrpWorkerControl", "nt!PopIrpWorker", "nt!CcQueueLazyWriteScanThread", "nt!EtwpLogger", "nt!FsRtlWorkerThread",
-    "nt!MiStoreEvictThread", "nt!SmKmStoreHelperWorker", "nt!ObpDeferObjectDeletion", "nt!MiDereferenceSegmentThread",
-    "nt!CmpLazyWriteWorker", "nt!CmpDummyThreadRoutine", "nt!CcAsyncReadWorker", "nt!NtDelayExecution", "nt!KeDelayExecutionThread",
-    "win32k!xxxRealSleepThread", "win32kfull!xxxRealSleepThread", "win32k!xxxSleepThread", "win32kbase!RawInputThread"};
+// Functions on the stack of a thread that has nothing to do (names in the kernel's public symbols and
+// exports).
+constexpr std::string_view kIdleFunctions[] = {"nt!KeRemoveQueue",
+                                               "nt!KeRemoveQueueEx",
+                                               "nt!KeRemovePriQueue",
+                                               "nt!ExpWorkerThread",
+                                               "nt!NtWaitForWorkViaWorkerFactory",
+                                               "nt!NtRemoveIoCompletion",
+                                               "nt!NtRemoveIoCompletionEx",
+                                               "nt!IoRemoveIoCompletion",
+                                               "nt!NtReplyWaitReceivePort",
+                                               "nt!NtReplyWaitReceivePortEx",
+                                               "nt!AlpcpReceiveMessagePort",
+                                               "nt!KeBalanceSetManager",
+                                               "nt!KeSwapProcessOrStack",
+                                               "nt!MiModifiedPageWriter",
+                                               "nt!MiMappedPageWriter",
+                                               "nt!MmZeroPageThread",
+                                               "nt!MiZeroPageThread",
+                                               "nt!ExpWorkerThreadBalanceManager",
+                                               "nt!PopIrpWorkerControl",
+                                               "nt!PopIrpWorker",
+                                               "nt!CcQueueLazyWriteScanThread",
+                                               "nt!EtwpLogger",
+                                               "nt!FsRtlWorkerThread",
+                                               "nt!MiStoreEvictThread",
+                                               "nt!SmKmStoreHelperWorker",
+                                               "nt!ObpDeferObjectDeletion",
+                                               "nt!MiDereferenceSegmentThread",
+                                               "nt!CmpLazyWriteWorker",
+                                               "nt!CmpDummyThreadRoutine",
+                                               "nt!CcAsyncReadWorker",
+                                               "nt!NtDelayExecution",
+                                               "nt!KeDelayExecutionThread",
+                                               "win32k!xxxRealSleepThread",
+                                               "win32kfull!xxxRealSleepThread",
+                                               "win32k!xxxSleepThread",
+                                               "win32kbase!RawInputThread"};
 
 bool on_stack(const ThreadNode& t, std::string_view& function) {
   for (const std::string& s : t.stack.symbols) {
@@ -37,26 +65,37 @@ Wait classify(const ThreadNode& t, VirtAddr object, const Result<nt::Dispatcher>
   Wait w{.object = object, .kind = d ? std::string(nt::name(d->type)) : "Unknown"};
   std::string_view function;
   switch (t.thread.wait_reason) {
-    case nt::kWrQueue: return w.nature = WaitNature::idle, w.detail = "work queue", w;
+    case nt::kWrQueue:
+      return w.nature = WaitNature::idle, w.detail = "work queue", w;
     case nt::kDelayExecution:
-    case nt::kWrDelayExecution: return w.nature = WaitNature::idle, w.detail = "delay", w;
-    case nt::kWrLpcReceive: return w.nature = WaitNature::idle, w.detail = "message to come", w;
-    case nt::kWrUserRequest: return w.nature = WaitNature::idle, w.detail = "window message to come", w;
+    case nt::kWrDelayExecution:
+      return w.nature = WaitNature::idle, w.detail = "delay", w;
+    case nt::kWrLpcReceive:
+      return w.nature = WaitNature::idle, w.detail = "message to come", w;
+    case nt::kWrUserRequest:
+      return w.nature = WaitNature::idle, w.detail = "window message to come", w;
     case nt::kSuspended:
-    case nt::kWrSuspended: return w.nature = WaitNature::suspended, w.detail = "suspended", w;
+    case nt::kWrSuspended:
+      return w.nature = WaitNature::suspended, w.detail = "suspended", w;
     case nt::kPageIn:
-    case nt::kWrPageIn: return w.nature = WaitNature::io, w.detail = "page to be read in", w.confidence = Confidence::derived, w;
-    default: break;
+    case nt::kWrPageIn:
+      return w.nature = WaitNature::io, w.detail = "page to be read in", w.confidence = Confidence::derived,
+             w;
+    default:
+      break;
   }
   if (d) {
     switch (d->type) {
       case nt::DispatcherType::queue:
-      case nt::DispatcherType::priority_queue: return w.nature = WaitNature::idle, w.detail = "work queue", w;
+      case nt::DispatcherType::priority_queue:
+        return w.nature = WaitNature::idle, w.detail = "work queue", w;
       case nt::DispatcherType::notification_timer:
       case nt::DispatcherType::synchronization_timer:
       case nt::DispatcherType::notification_timer2:
-      case nt::DispatcherType::synchronization_timer2: return w.nature = WaitNature::idle, w.detail = "timer", w;
-      default: break;
+      case nt::DispatcherType::synchronization_timer2:
+        return w.nature = WaitNature::idle, w.detail = "timer", w;
+      default:
+        break;
     }
   }
   if (on_stack(t, function)) {
@@ -66,8 +105,10 @@ Wait classify(const ThreadNode& t, VirtAddr object, const Result<nt::Dispatcher>
     return w;
   }
   w.nature = WaitNature::event;
-  if (d && (d->type == nt::DispatcherType::notification_event || d->type == nt::DispatcherType::synchronization_event))
-    w.detail = d->signal_state > 0 ? "signalled: the thread is about to run" : "nobody in the dump can be named who signals it";
+  if (d && (d->type == nt::DispatcherType::notification_event ||
+            d->type == nt::DispatcherType::synchronization_event))
+    w.detail = d->signal_state > 0 ? "signalled: the thread is about to run"
+                                   : "nobody in the dump can be named who signals it";
   return w;
 }
 
@@ -77,19 +118,26 @@ void find(World& world) {
     // A thread's own timer in its wait list is the time-out of the wait, not what it waits for.
     const size_t blocks = t.thread.wait_blocks.size();
     for (const nt::WaitBlock& block : t.thread.wait_blocks) {
-      const bool known = std::any_of(t.waits.begin(), t.waits.end(), [&](const Wait& w) { return w.object == block.object; });
+      const bool known = std::any_of(t.waits.begin(), t.waits.end(),
+                                     [&](const Wait& w) { return w.object == block.object; });
       if (known) continue;
       const auto d = nt::read_dispatcher(world.target(), block.object);
       const bool own_timer = block.object > t.thread.address && block.object - t.thread.address < 0x1000;
-      if (own_timer && blocks > 1 && d && (d->type == nt::DispatcherType::notification_timer || d->type == nt::DispatcherType::synchronization_timer)) continue;
+      if (own_timer && blocks > 1 && d &&
+          (d->type == nt::DispatcherType::notification_timer ||
+           d->type == nt::DispatcherType::synchronization_timer))
+        continue;
       // The semaphore or event of a resource, the event of a mutex: the lock's inside, not another wait.
       if (t.nature() == WaitNature::lock)
-        world.add_wait(t, {.object = block.object, .kind = d ? std::string(nt::name(d->type)) : "Unknown", .nature = WaitNature::lock,
+        world.add_wait(t, {.object = block.object,
+                           .kind = d ? std::string(nt::name(d->type)) : "Unknown",
+                           .nature = WaitNature::lock,
                            .detail = "what the lock signals"});
       else
         world.add_wait(t, classify(t, block.object, d));
     }
-    if (t.thread.suspend_count != 0 && t.waits.empty()) world.add_wait(t, {.kind = "Unknown", .nature = WaitNature::suspended, .detail = "suspended"});
+    if (t.thread.suspend_count != 0 && t.waits.empty())
+      world.add_wait(t, {.kind = "Unknown", .nature = WaitNature::suspended, .detail = "suspended"});
   }
 }
 

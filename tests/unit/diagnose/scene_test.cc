@@ -1,5 +1,7 @@
 // Every situation on every build with a known layout, with the kernel's symbols and without them: the same
 // verdict and the same culprit.
+#include "synth/scene.h"
+
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -8,7 +10,6 @@
 
 #include "diagnose/diagnose.h"
 #include "symbols/builtin.h"
-#include "synth/scene.h"
 
 namespace unhang {
 namespace {
@@ -20,8 +21,13 @@ struct Situation {
   const char* name;
   Scene (*make)(MachineOptions);
 };
-constexpr Situation kSituations[] = {{"busy_owner", synth::busy_owner}, {"deadlock", synth::deadlock}, {"mixed_deadlock", synth::mixed_deadlock}, {"io_stall", synth::io_stall},
-                                     {"orphaned_lock", synth::orphaned_lock}, {"cpu_spin", synth::cpu_spin}, {"healthy", synth::healthy}};
+constexpr Situation kSituations[] = {{"busy_owner", synth::busy_owner},
+                                     {"deadlock", synth::deadlock},
+                                     {"mixed_deadlock", synth::mixed_deadlock},
+                                     {"io_stall", synth::io_stall},
+                                     {"orphaned_lock", synth::orphaned_lock},
+                                     {"cpu_spin", synth::cpu_spin},
+                                     {"healthy", synth::healthy}};
 
 class SceneTest : public testing::TestWithParam<std::tuple<std::string, Situation, bool>> {
  protected:
@@ -33,14 +39,16 @@ class SceneTest : public testing::TestWithParam<std::tuple<std::string, Situatio
 TEST_P(SceneTest, VerdictAndCulprit) {
   const auto& [build, situation, with_symbols] = GetParam();
   const bool ten = build.starts_with("10.");
-  // With symbols the block is encoded as real kernels have it; without them it must be plain to be read at all.
+  // With symbols the block is encoded as real kernels have it; without them it must be plain to be read at
+  // all.
   Scene scene = situation.make({.build = build, .encode_kdbg = with_symbols && ten});
   nt::TargetOptions options;
   if (with_symbols) {
     const std::vector<u8> bytes = scene.machine->symbols();
     std::filesystem::create_directories(directory_);
     const std::string path = directory_ + "/kernel.layout";
-    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
     options.symbol_paths = {path};
   }
   auto target = nt::Target::open(scene.machine->dump(), options);
@@ -61,13 +69,17 @@ TEST_P(SceneTest, VerdictAndCulprit) {
 }
 
 std::string test_name(const testing::TestParamInfo<SceneTest::ParamType>& info) {
-  std::string s = std::get<0>(info.param) + "_" + std::get<1>(info.param).name + (std::get<2>(info.param) ? "_symbols" : "_plain");
+  std::string s = std::get<0>(info.param) + "_" + std::get<1>(info.param).name +
+                  (std::get<2>(info.param) ? "_symbols" : "_plain");
   for (char& c : s)
     if (c == '.') c = '_';
   return s;
 }
 
-INSTANTIATE_TEST_SUITE_P(Builds, SceneTest, testing::Combine(testing::ValuesIn(symbols::builtin_builds()), testing::ValuesIn(kSituations), testing::Bool()), test_name);
+INSTANTIATE_TEST_SUITE_P(Builds, SceneTest,
+                         testing::Combine(testing::ValuesIn(symbols::builtin_builds()),
+                                          testing::ValuesIn(kSituations), testing::Bool()),
+                         test_name);
 
 }  // namespace
 }  // namespace unhang
