@@ -20,6 +20,7 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
   app.add_option("--symbols", options.target.symbol_paths,
                  "symbol files (PDB, ISF JSON) or directories of them; may be given several times")
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--force-symbols", options.target.force_symbols,
                "use a symbol file although its GUID is another kernel's");

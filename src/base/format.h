@@ -22,4 +22,9 @@ inline std::string hex(u64 value) { return fmt::format("{:#x}", value); }
 inline std::string hex(VirtAddr va) { return hex(va.value()); }
 inline std::string hex(PhysAddr pa) { return hex(pa.value()); }
 
+// "1 process", "12 processes": singular and plural spelled out by the caller.
+inline std::string counted(u64 n, const char* one, const char* many) {
+  return fmt::format("{} {}", n, n == 1 ? one : many);
+}
+
 }  // namespace unhang

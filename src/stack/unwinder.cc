@@ -52,9 +52,10 @@ class Unwinder {
             images_(r_.ip()) == std::nullopt) {
           // Nothing tells how this function's frame looks: look for the next return address.
           out.error = step.error();
-          if (!scan()) return finish(out, StackEnd::no_unwind_data);
+          const auto found = scan();
+          if (!found) return finish(out, StackEnd::no_unwind_data);
           out.heuristic = true;
-          trust = Confidence::heuristic;
+          trust = weaker(trust, *found);
           kind = FrameKind::scan;
           continue;
         }
@@ -285,33 +286,44 @@ class Unwinder {
 
   // ---- scan ----
 
-  // A value is a likely return address when it points into code right behind a call instruction.
-  bool looks_like_return(VirtAddr va) const {
+  // How surely a value is a return address: heuristic when it points into code right behind a call instruction.
+  // A triage dump holds stacks but hardly any code (19041: .text and even the PE headers are absent); there a
+  // value inside of a module is a guess. Functions and most objects begin at multiples of 16, so pointers to
+  // them, which lie on stacks in numbers, are left out at the price of one return address in sixteen.
+  std::optional<Confidence> looks_like_return(VirtAddr va) const {
     const auto at = images_(va);
-    if (!at || at->image == nullptr) return false;
-    const image::Section* section = at->image->section(Rva(va - at->base));
-    if (section == nullptr || !section->executable()) return false;
+    if (!at) return std::nullopt;
+    if (at->image != nullptr) {
+      const image::Section* section = at->image->section(Rva(va - at->base));
+      if (section == nullptr || !section->executable()) return std::nullopt;
+    }
     std::array<u8, 7> before{};
-    if (!memory::read_exact(space_, va - 7, before)) return false;
+    if (const auto read = memory::read_exact(space_, va - 7, before); !read) {
+      if (va.value() % 16 == 0) return std::nullopt;
+      return Confidence::guess;
+    }
     const u8* p = before.data();
-    if (p[2] == 0xe8) return true;       // call rel32
+    bool call = p[2] == 0xe8;            // call rel32
     for (const int n : {2, 3, 4, 6, 7})  // call r/m64 of 2, 3, 4, 6, 7 bytes
-      if (p[7 - n] == 0xff && (p[8 - n] & 0x38) == 0x10) return true;
-    return p[4] == 0x41 && p[5] == 0xff && (p[6] & 0x38) == 0x10;  // call r8..r15
+      call |= p[7 - n] == 0xff && (p[8 - n] & 0x38) == 0x10;
+    call |= p[4] == 0x41 && p[5] == 0xff && (p[6] & 0x38) == 0x10;  // call r8..r15
+    if (!call) return std::nullopt;
+    return Confidence::heuristic;
   }
 
-  bool scan() {
-    if (options_.stack_base.is_null()) return false;
+  std::optional<Confidence> scan() {
+    if (options_.stack_base.is_null()) return std::nullopt;
     VirtAddr at((r_.gpr[rsp] + 7) & ~u64{7});
     for (u64 n = 0; n < kMostScan && at < options_.stack_base; n += 8, at += 8) {
       const auto v = load(at);
-      if (!v) return false;
-      if (!looks_like_return(VirtAddr(*v))) continue;
+      if (!v) return std::nullopt;
+      const auto found = looks_like_return(VirtAddr(*v));
+      if (!found) continue;
       r_.rip = *v;
       r_.gpr[rsp] = (at + 8).value();
-      return true;
+      return found;
     }
-    return false;
+    return std::nullopt;
   }
 
   const Source<VirtAddr>& space_;

@@ -319,7 +319,8 @@ Node ranking_node(const World& w, const diagnose::Diagnosis& d) {
   for (size_t i = 0; i < d.ranking.size() && i < kMost; i++) {
     Node n = thread_ref_node(w, d.ranking[i].thread);
     n["waiting_threads"] = u64{d.ranking[i].waiting};
-    n["longest_ms"] = d.ranking[i].longest_ms;
+    // Without the clock nobody knows how long.
+    n["longest_ms"] = w.clock().tick_count ? Node(d.ranking[i].longest_ms) : Node();
     list.add(std::move(n));
   }
   return list;

@@ -50,7 +50,7 @@ void times(Session& session, const nt::Thread& t, Node& n) {
   if (clock.tick_count) {
     const u32 ticks = *clock.tick_count - t.wait_time;
     n["ticks"] = ticks;
-    n["waited_ms"] = t.state == nt::ThreadState::waiting ? Node(clock.ms(ticks)) : Node();
+    n["waited_ms"] = t.state == nt::ThreadState::waiting ? Node(clock.nearest_ms(ticks)) : Node();
     n["ticks_ms"] = clock.ms(ticks);
   } else {
     n["ticks"] = Node();

@@ -140,8 +140,10 @@ void describe_directory(Context& c, Finding& f, const std::string& directory, co
   std::string who;
   for (size_t i = 0; i < d.holders.size() && i < 3; i++) {
     const Holder& h = d.holders[i];
-    who += fmt::format("{}{} ({} processes, {} open handles, {} requests under way)", i == 0 ? "" : ", ",
-                       h.process, h.processes, h.handles, h.requests);
+    who += fmt::format("{}{} ({}, {}, {} under way)", i == 0 ? "" : ", ", h.process,
+                       counted(h.processes, "process", "processes"),
+                       counted(h.handles, "open handle", "open handles"),
+                       counted(h.requests, "request", "requests"));
   }
   if (!who.empty())
     f.evidence.push_back({.text = fmt::format("who has files in {} open: {}", directory, who),
@@ -253,10 +255,10 @@ void find(Context& c, std::vector<Finding>& findings) {
       if (const std::string directory = directory_of(c, work, chain); !directory.empty())
         describe_directory(c, f, directory, work);
     }
-    f.title =
-        fmt::format("{} is {}{} and holds {}; {} threads wait behind it, the longest for {}", c.who(head),
-                    state, about, chain.empty() || chain.back().name.empty() ? "a lock" : chain.back().name,
-                    behind.threads.size(), duration(behind.longest_ms));
+    f.title = fmt::format("{} is {}{} and holds {}; {} behind it, the longest for {}", c.who(head), state,
+                          about, chain.empty() || chain.back().name.empty() ? "a lock" : chain.back().name,
+                          counted(behind.threads.size(), "thread waits", "threads wait"),
+                          duration(behind.longest_ms));
     f.advice = advice_for(f, work);
     f.on_symptom = c.touches_entry(head, behind.threads);
     f.score = 10 + c.weight(behind.threads);

@@ -62,7 +62,6 @@ void take_header_context(const Target& target, std::vector<Cpu>& cpus) {
 }
 
 // A processor whose KPCR cannot be trusted: GS still points to it, and KiProcessorBlock still has its KPRCB.
-// Its current thread is then the one on whose stack it runs.
 std::optional<Cpu> from_processor_block(const Target& target, const dump::CpuState& state) {
   const auto block = target.symbol("KiProcessorBlock");
   if (!block) return std::nullopt;
@@ -73,14 +72,27 @@ std::optional<Cpu> from_processor_block(const Target& target, const dump::CpuSta
       const auto prcb = memory::read<VirtAddr>(target.kernel(), *block + i * u64{8});
       if (!prcb || !is_kernel(*prcb)) break;
       if (*prcb != pcr + kPrcbInPcr) continue;
-      Cpu cpu{.number = i, .kpcr = pcr, .kprcb = *prcb};
-      if (!state.user_mode())
-        if (const auto thread = find_thread_by_stack(target, VirtAddr(state.gpr[dump::rsp])))
-          cpu.current_thread = *thread;
-      return cpu;
+      return Cpu{.number = i, .kpcr = pcr, .kprcb = *prcb};
     }
   }
   return std::nullopt;
+}
+
+// The current thread of a processor without a KPCR is the one on whose stack it runs. Idle threads are on no
+// list that needs no symbols: other processors lead to their process.
+void find_current_thread(const Target& target, const std::vector<Cpu>& others, Cpu& cpu) {
+  if (!cpu.state || cpu.state->user_mode()) return;
+  std::vector<VirtAddr> idle;
+  for (const Cpu& other : others)
+    if (const auto p = Object(target, other.idle_thread)[KTHREAD::Process]; p && is_process(target, *p)) {
+      idle.push_back(*p);
+      break;
+    }
+  const auto thread = find_thread_by_stack(target, VirtAddr(cpu.state->gpr[dump::rsp]), idle);
+  if (!thread) return;
+  cpu.current_thread = *thread;
+  const auto process = Object(target, *thread)[KTHREAD::Process];
+  if (process && !idle.empty() && *process == idle.front()) cpu.idle_thread = *thread;
 }
 
 void add_known_to_windows(const Target& target, CpuList& list) {
@@ -145,6 +157,8 @@ CpuList read_cpus(const Target& target) {
     list.cpus.push_back(*cpu);
   }
   if (!list.cpus.empty()) list.known.push_back({"processors", "each vCPU's KPCR"});
+  for (Cpu& cpu : list.cpus)
+    if (!is_kernel(cpu.current_thread)) find_current_thread(target, list.cpus, cpu);
   const size_t mapped = list.cpus.size();
   add_known_to_windows(target, list);
   if (mapped == 0 && !list.cpus.empty()) list.known.push_back({"processors", "KiProcessorBlock"});

@@ -153,10 +153,13 @@ ProcessList list_processes(const Target& target) {
   return list;
 }
 
-std::optional<VirtAddr> find_thread_by_stack(const Target& target, VirtAddr sp) {
+std::optional<VirtAddr> find_thread_by_stack(const Target& target, VirtAddr sp,
+                                             std::vector<VirtAddr> processes) {
   const auto link = target.bind(ETHREAD::ThreadListEntry);
   if (!link) return std::nullopt;
-  for (const VirtAddr process : list_processes(target).processes) {
+  const ProcessList list = list_processes(target);
+  processes.insert(processes.end(), list.processes.begin(), list.processes.end());
+  for (const VirtAddr process : processes) {
     const auto head = Object(target, process).address(EPROCESS::ThreadListHead);
     if (!head) continue;
     for (const VirtAddr l : walk_list(target.kernel(), *head, kMostThreads).links) {

@@ -77,6 +77,7 @@ struct ProcessList {
 ProcessList list_processes(const Target& target);
 
 // The thread whose kernel stack an address lies in: looks at the threads of all listed processes.
-std::optional<VirtAddr> find_thread_by_stack(const Target& target, VirtAddr sp);
+std::optional<VirtAddr> find_thread_by_stack(const Target& target, VirtAddr sp,
+                                             std::vector<VirtAddr> processes = {});
 
 }  // namespace unhang::nt

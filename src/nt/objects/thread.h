@@ -169,7 +169,13 @@ struct Clock {
   bool increment_known = false;
   u64 system_time = 0;     // 100 ns since 1601, 0 unknown
   u64 interrupt_time = 0;  // 100 ns since boot
+  // Cut, as debuggers print times.
   u64 ms(u32 ticks) const { return u64{ticks} * increment / 10000; }
+  // To the nearest, halves to the even one: for waited_ms.
+  u64 nearest_ms(u32 ticks) const {
+    const u64 whole = ms(ticks), rest = u64{ticks} * increment % 10000;
+    return whole + (rest > 5000 || (rest == 5000 && whole % 2 == 1) ? 1 : 0);
+  }
 };
 Clock read_clock(const Target& target);
 

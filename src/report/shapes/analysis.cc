@@ -129,8 +129,10 @@ void print_directory(const Node& d, Text& out) {
     out.line("  created between {} and {}", d.get("oldest_created").as_text(),
              d.get("newest_created").as_text());
   for (const Node& h : d.get("held_by").items())
-    out.line("  {}: {} processes, {} open handles, {} requests under way", h.get("process").as_text(),
-             h.get("processes").as_u64(), h.get("handles").as_u64(), h.get("requests").as_u64());
+    out.line("  {}: {}, {}, {} under way", h.get("process").as_text(),
+             counted(h.get("processes").as_u64(), "process", "processes"),
+             counted(h.get("handles").as_u64(), "open handle", "open handles"),
+             counted(h.get("requests").as_u64(), "request", "requests"));
   if (d.get("bytes_scanned").as_u64() < d.get("bytes_total").as_u64())
     out.line("  (only {} of {} of memory were searched in the time allowed: more may be there)",
              size(d.get("bytes_scanned").as_u64()), size(d.get("bytes_total").as_u64()));
@@ -162,8 +164,10 @@ void print_ranking(const Node& n, Text& out) {
   constexpr size_t kMost = 8;
   out.raw(out.bold("WHO KEEPS OTHERS WAITING"));
   for (size_t i = 0; i < ranking.size() && i < kMost; i++)
-    out.line("  {:>5} threads behind {:<32} the longest for {}", ranking[i].get("waiting_threads").as_u64(),
-             who(ranking[i]), duration(ranking[i].get("longest_ms").as_u64()));
+    out.line("  {:>5} {:<7} behind {:<32} the longest for {}", ranking[i].get("waiting_threads").as_u64(),
+             ranking[i].get("waiting_threads").as_u64() == 1 ? "thread" : "threads", who(ranking[i]),
+             ranking[i].get("longest_ms").is_null() ? "an unknown time"
+                                                    : duration(ranking[i].get("longest_ms").as_u64()));
   out.blank();
 }
 
