@@ -297,6 +297,7 @@ void boot_main(const MULTIBOOT_INFO* info) {
   mailbox[5] = bootstrap;
   block.ApMailbox = (volatile ULONG64*)(LOADER_BASE + 0x1000 + ap_mailbox_offset);
   block.ApStartPage = AP_PAGE;
+  block.LoaderEnd = FIRST_PAGE / PAGE_SIZE;
   block.FirstFreePage = next_page / PAGE_SIZE;
   memcpy((void*)handed, &block, sizeof block);
 

@@ -1,7 +1,7 @@
 // Basic types and lists, with the names of the public Windows headers (ntdef.h, wdm.h).
 #pragma once
 
-typedef signed char CHAR;
+typedef char CHAR;
 typedef unsigned char UCHAR, BOOLEAN;
 typedef short SHORT;
 typedef unsigned short USHORT, WCHAR;

@@ -10,8 +10,7 @@ typedef struct _IRP IRP;
 // The first two bytes of each structure (IO_TYPE_* of wdm.h).
 enum { IO_TYPE_DEVICE = 3, IO_TYPE_DRIVER = 4, IO_TYPE_FILE = 5, IO_TYPE_IRP = 6, IO_TYPE_VPB = 10, IO_TYPE_DEVICE_OBJECT_EXTENSION = 13 };
 
-enum { IRP_MJ_CREATE = 0, IRP_MJ_CLOSE = 2, IRP_MJ_READ = 3, IRP_MJ_WRITE = 4, IRP_MJ_DIRECTORY_CONTROL = 0xc, IRP_MJ_MAXIMUM_FUNCTION = 0x1b };
-enum { IRP_MN_QUERY_DIRECTORY = 1 };
+enum { IRP_MJ_CREATE = 0, IRP_MJ_CLOSE = 2, IRP_MJ_READ = 3, IRP_MJ_WRITE = 4, IRP_MJ_SET_INFORMATION = 6, IRP_MJ_MAXIMUM_FUNCTION = 0x1b };
 enum { FILE_DEVICE_DISK = 7, FILE_DEVICE_DISK_FILE_SYSTEM = 8 };
 
 // IO_STACK_LOCATION.Control.
@@ -28,6 +27,14 @@ enum { FILE_READ_DATA = 1, FILE_WRITE_DATA = 2, DELETE = 0x10000, SYNCHRONIZE = 
 enum { FILE_SHARE_READ = 1, FILE_SHARE_WRITE = 2, FILE_SHARE_DELETE = 4 };
 // CreateDisposition of NtCreateFile; it lies in the upper byte of Parameters.Create.Options.
 enum { FILE_OPEN = 1, FILE_CREATE = 2, FILE_OPEN_IF = 3 };
+// FILE_RENAME_INFORMATION of ntifs.h, class 10.
+enum { FileRenameInformation = 10 };
+typedef struct _FILE_RENAME_INFORMATION {
+  ULONG Flags;
+  HANDLE RootDirectory;
+  ULONG FileNameLength;
+  WCHAR FileName[80];
+} FILE_RENAME_INFORMATION;
 enum { FILE_DIRECTORY_FILE = 1, FILE_SYNCHRONOUS_IO_NONALERT = 0x20 };
 
 typedef struct _IO_STATUS_BLOCK {  // 0x10
@@ -81,7 +88,7 @@ struct _DEVICE_OBJECT {           // 0x150
   PVOID DeviceExtension;          // 0x040
   ULONG DeviceType;               // 0x048
   CHAR StackSize;                 // 0x04c
-  UCHAR Queue[0x48];              // 0x050
+  ULONG64 Queue[9];              // 0x050
   ULONG AlignmentRequirement;     // 0x098
   struct {
     SHORT Type;
@@ -235,11 +242,10 @@ typedef struct _IO_STACK_LOCATION {  // 0x48
     struct {
       ULONG Length;                  // 0x08
       ULONG Unused0c;
-      UNICODE_STRING* FileName;      // 0x10
-      ULONG FileInformationClass;    // 0x18
-      ULONG Unused1c;
-      ULONG FileIndex;               // 0x20
-    } QueryDirectory;                // 0x08
+      ULONG FileInformationClass;    // 0x10
+      ULONG Unused14;
+      FILE_OBJECT* FileObject;       // 0x18
+    } SetFile;                       // 0x08
     struct {
       PVOID Argument1;               // 0x08
       PVOID Argument2;               // 0x10
@@ -252,16 +258,6 @@ typedef struct _IO_STACK_LOCATION {  // 0x48
   IO_COMPLETION_ROUTINE* CompletionRoutine;  // 0x38  of the driver above
   PVOID Context;                     // 0x40
 } IO_STACK_LOCATION;
-
-typedef struct _IO_WORKITEM {  // 0x58
-  WORK_QUEUE_ITEM WorkItem;    // 0x00
-  void (*Routine)(PVOID, PVOID, struct _IO_WORKITEM*);  // 0x20
-  PVOID IoObject;              // 0x28
-  PVOID Context;               // 0x30
-  struct _ETHREAD* WorkOnBehalfThread;  // 0x38
-  ULONG Type;                  // 0x40
-  UCHAR ActivityId[16];        // 0x44
-} IO_WORKITEM;
 
 // The public head of every file system's per-file structure (ntifs.h).
 typedef struct _FSRTL_ADVANCED_FCB_HEADER {  // 0x68

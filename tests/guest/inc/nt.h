@@ -38,13 +38,12 @@ NTKERNELAPI NTSTATUS KeWaitForMultipleObjects(ULONG count, PVOID objects[], ULON
 NTKERNELAPI ULONG64 KeAcquireSpinLockRaiseToDpc(volatile ULONG64* lock);
 NTKERNELAPI void KeReleaseSpinLock(volatile ULONG64* lock, ULONG64 irql);
 
+NTKERNELAPI PVOID MmAllocateSystemCachePages(ULONG64 pages);
+
 NTKERNELAPI NTSTATUS IoCreateDevice(DRIVER_OBJECT* driver, ULONG extension_size, UNICODE_STRING* name, ULONG type, ULONG characteristics,
                                     BOOLEAN exclusive, DEVICE_OBJECT** device);
-NTKERNELAPI DEVICE_OBJECT* IoAttachDeviceToDeviceStack(DEVICE_OBJECT* source, DEVICE_OBJECT* target);
 NTKERNELAPI NTSTATUS IoGetDeviceObjectPointer(UNICODE_STRING* name, ULONG access, FILE_OBJECT** file, DEVICE_OBJECT** device);
 NTKERNELAPI NTSTATUS IofCallDriver(DEVICE_OBJECT* device, IRP* irp);
 NTKERNELAPI void IofCompleteRequest(IRP* irp, CHAR priority_boost);
-NTKERNELAPI IO_WORKITEM* IoAllocateWorkItem(DEVICE_OBJECT* device);
-NTKERNELAPI void IoQueueWorkItemEx(IO_WORKITEM* item, void (*routine)(PVOID, PVOID, IO_WORKITEM*), ULONG queue, PVOID context);
 
 NTKERNELAPI extern EPROCESS* PsInitialSystemProcess;

@@ -28,7 +28,7 @@ typedef struct _OBJECT_TYPE {      // 0xd8
   ULONG TotalNumberOfHandles;      // 0x30
   ULONG HighWaterNumberOfObjects;  // 0x34
   ULONG HighWaterNumberOfHandles;  // 0x38
-  UCHAR TypeInfo[0xb8 - 0x40];     // 0x40
+  ULONG64 TypeInfo[15];             // 0x40
   EX_PUSH_LOCK TypeLock;           // 0xb8
   ULONG Key;                       // 0xc0
   LIST_ENTRY CallbackList;         // 0xc8

@@ -1,0 +1,69 @@
+#!/bin/sh
+# Builds the guest into OUTDIR: images, their PDBs, the boot loader. Takes some seconds.
+# Usage: build.sh OUTDIR. The tools' names can be given: CLANG, LLD_LINK, LD_LLD, OBJCOPY.
+set -eu
+out=${1:?usage: build.sh OUTDIR}
+mkdir -p "$out/obj"
+out=$(cd "$out" && pwd)
+cd "$(dirname "$0")"
+
+tool() { # tool VALUE NAME...: the given one, or the first that is there
+  if [ -n "$1" ]; then echo "$1"; return; fi
+  shift
+  for name in "$@"; do if command -v "$name" >/dev/null; then echo "$name"; return; fi; done
+  echo "build.sh: none of: $*" >&2
+  exit 1
+}
+clang=$(tool "${CLANG-}" clang-22 clang)
+link=$(tool "${LLD_LINK-}" lld-link-22 lld-link)
+ld=$(tool "${LD_LLD-}" ld.lld-22 ld.lld)
+objcopy=$(tool "${OBJCOPY-}" llvm-objcopy-22 llvm-objcopy)
+
+# Unwind data for C need -fasynchronous-unwind-tables beside -ffreestanding. Frames of the scene must not vanish:
+# no inlining, no tail calls. No path of this machine gets into the images.
+flags="--target=x86_64-pc-windows-msvc -ffreestanding -fno-stack-protector -fasynchronous-unwind-tables -fno-builtin
+ -fno-inline -fno-optimize-sibling-calls -fshort-wchar -O1 -g -gcodeview -gno-codeview-command-line -gno-column-info
+ -fstandalone-debug -ffile-prefix-map=$PWD=guest -fdebug-compilation-dir=guest -Wall -Wextra -Werror
+ -Wno-unused-parameter -Wno-missing-field-initializers"
+common="/nologo /machine:x64 /nodefaultlib /dynamicbase /debug:full /Brepro /opt:noref /base:0x140000000"
+
+compile() { # compile SOURCE -> object's path
+  object="$out/obj/$(echo "$1" | tr '/.' '__').obj"
+  case $1 in
+    *.S) $clang --target=x86_64-pc-windows-msvc -c "$1" -o "$object" ;;
+    *) $clang $flags -c "$1" -o "$object" ;;
+  esac
+  echo "$object"
+}
+objects() { for source in "$@"; do compile "$source"; done; }
+image() { # image NAME PDB OPTIONS...
+  name=$1 pdb=$2
+  shift 2
+  $link $common "/pdb:$out/$pdb" "/pdbaltpath:$pdb" "/out:$out/$name" "$@"
+}
+
+python3 layout.py --header inc >"$out/obj/layout.c"
+$clang $flags -I"$PWD/inc" -I"$PWD/nt" -fsyntax-only "$out/obj/layout.c"
+
+kernel=$(objects nt/*.c nt/asm.S)
+image ntoskrnl.exe ntkrnlmp.pdb /dll /driver /subsystem:native,10.0 /entry:KiSystemStartup /section:INIT,ERD \
+  "/implib:$out/obj/ntoskrnl.lib" $kernel
+ntfs=$(objects drv/ntfs.c drv/index.c)
+driver="/driver /subsystem:native,10.0 /entry:DriverEntry $out/obj/ntoskrnl.lib"
+image Ntfs.sys ntfs.pdb $driver $ntfs
+volmgr=$(objects drv/volmgr.c)
+image volmgr.sys volmgr.pdb $driver $volmgr
+ntdll=$(objects user/ntdll.c user/ntdll.S)
+image ntdll.dll ntdll.pdb /dll /subsystem:native,10.0 /entry:RtlUserThreadStart "/implib:$out/obj/ntdll.lib" $ntdll
+program="/subsystem:console,10.0 /entry:thread_main $out/obj/ntdll.lib"
+service=$(objects user/service.c)
+image service.exe service.pdb $program $service
+php=$(objects user/php.c)
+image php-cgi.exe php-cgi.pdb $program $php
+
+elf="--target=x86_64-unknown-none-elf"
+$clang $elf -ffreestanding -fno-pic -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fno-builtin -fshort-wchar -O1 \
+  -Wall -Wextra -Werror -c boot/boot.c -o "$out/obj/boot.o"
+$clang $elf -c boot/start.S -o "$out/obj/start.o"
+$ld -T boot/boot.ld -z max-page-size=4096 -o "$out/obj/boot.elf" "$out/obj/start.o" "$out/obj/boot.o"
+$objcopy -O binary "$out/obj/boot.elf" "$out/boot.bin"
