@@ -117,8 +117,9 @@ def play(out, folder, options):
             return truth
         except Exception as error:
             errors.seek(0)
-            said = console.read_text() if console.exists() else ""
-            sys.exit(f"dump.py: {error}\n{errors.read()}{said[-2000:]}")
+            said = console.read_text().splitlines() if console.exists() else []
+            said = [f"guest: {line}" for line in said if not line.startswith("TRUTH ")]
+            sys.exit("\n".join([f"dump.py: {error}", errors.read(), *said[-20:]]))
         finally:
             process.kill()
             process.wait()

@@ -9,6 +9,7 @@ UCHAR KdpDataBlockEncoded;
 KDDEBUGGER_DATA64 KdDebuggerDataBlock;
 LIST_ENTRY KdpDebuggerDataListHead;
 CHAR NtBuildLab[] = "19041.804.unhang.test-guest";
+ULONG NtBuildNumber = 0xf0000000 | 19041;  // a free build
 ULONG64 KiBugCheckData[5];
 extern ULONG64 MmNumberOfPhysicalPages, MmHighestPhysicalPage;
 

@@ -1,4 +1,4 @@
-// Inside ntoskrnl: what its files need of each other.
+// Inside ntoskrnl: what its files need of each other. NTKERNELAPI: the real kernel exports it as well.
 #pragma once
 #define NTOSKRNL
 #include "../inc/kd.h"
@@ -85,7 +85,7 @@ void KeUnstackDetachProcess(KAPC_STATE* state);
 
 // wait.c
 NTSTATUS KiCommitThreadWait(KTHREAD* thread, KWAIT_REASON reason, CHAR mode, BOOLEAN alertable, ULONG blocks);
-NTSTATUS KeDelayExecutionThread(CHAR mode, BOOLEAN alertable, LARGE_INTEGER* interval);
+NTKERNELAPI NTSTATUS KeDelayExecutionThread(CHAR mode, BOOLEAN alertable, LARGE_INTEGER* interval);
 void KeInitializeSemaphore(KSEMAPHORE* semaphore, LONG count, LONG limit);
 void KeInitializeTimer(KTIMER* timer, ULONG type);
 void KiUnlinkWait(KTHREAD* thread, NTSTATUS status);
@@ -108,7 +108,7 @@ ULONG KeQueryTickCount(void);
 
 // service.c: system calls
 void KiInitializeSystemCall(void);
-NTSTATUS NtWaitForSingleObject(HANDLE handle, BOOLEAN alertable, LARGE_INTEGER* timeout);
+NTKERNELAPI NTSTATUS NtWaitForSingleObject(HANDLE handle, BOOLEAN alertable, LARGE_INTEGER* timeout);
 NTSTATUS ObWaitForSingleObject(HANDLE handle, CHAR mode, BOOLEAN alertable, LARGE_INTEGER* timeout);
 NTSTATUS NtDelayExecution(BOOLEAN alertable, LARGE_INTEGER* interval);
 NTSTATUS NtRemoveIoCompletion(HANDLE handle, PVOID* key, PVOID* context, IO_STATUS_BLOCK* status, LARGE_INTEGER* timeout);
@@ -162,9 +162,9 @@ NTSTATUS IoCallDriverWithTracing(DEVICE_OBJECT* device, IRP* irp);
 NTSTATUS IopParseDevice(DEVICE_OBJECT* device, OPEN_PACKET* packet, const UNICODE_STRING* remaining, PVOID* object);
 NTSTATUS IopCreateFile(HANDLE* handle, ULONG access, OBJECT_ATTRIBUTES* attributes, IO_STATUS_BLOCK* status, ULONG share, ULONG disposition,
                        ULONG options);
-NTSTATUS NtCreateFile(HANDLE* handle, ULONG access, OBJECT_ATTRIBUTES* attributes, IO_STATUS_BLOCK* status, LARGE_INTEGER* size,
+NTKERNELAPI NTSTATUS NtCreateFile(HANDLE* handle, ULONG access, OBJECT_ATTRIBUTES* attributes, IO_STATUS_BLOCK* status, LARGE_INTEGER* size,
                       ULONG file_attributes, ULONG share, ULONG disposition, ULONG options, PVOID ea, ULONG ea_length);
-NTSTATUS NtSetInformationFile(HANDLE handle, IO_STATUS_BLOCK* status, PVOID information, ULONG length, ULONG information_class);
+NTKERNELAPI NTSTATUS NtSetInformationFile(HANDLE handle, IO_STATUS_BLOCK* status, PVOID information, ULONG length, ULONG information_class);
 
 // mm.c
 void MmInitSystem(LOADER_BLOCK* block);
@@ -184,7 +184,7 @@ extern PHYSICAL_MEMORY_DESCRIPTOR* MmPhysicalMemoryBlock;
 // process.c
 extern EPROCESS* PsIdleProcess;
 extern LIST_ENTRY PsActiveProcessHead;
-extern LIST_ENTRY PsLoadedModuleList;
+NTKERNELAPI extern LIST_ENTRY PsLoadedModuleList;
 typedef struct _PROCESS_PLAN {
   const char* Name;      // "php-cgi.exe"
   const WCHAR* Path;     // C:\...
@@ -201,6 +201,8 @@ KTHREAD* PspCreateIdleThread(ULONG number);
 KLDR_DATA_TABLE_ENTRY* PspFindLoadedModule(const WCHAR* name);
 
 // kd.c
+NTKERNELAPI extern CHAR NtBuildLab[];
+NTKERNELAPI extern ULONG NtBuildNumber;
 extern DBGKD_GET_VERSION64 KdVersionBlock;
 extern KDDEBUGGER_DATA64 KdDebuggerDataBlock;
 void KdInitSystem(LOADER_BLOCK* block);
