@@ -27,38 +27,40 @@ flags="--target=x86_64-pc-windows-msvc -ffreestanding -fno-stack-protector -fasy
  -Wno-unused-parameter -Wno-missing-field-initializers"
 common="/nologo /machine:x64 /nodefaultlib /dynamicbase /debug:full /Brepro /opt:noref /base:0x140000000"
 
-compile() { # compile SOURCE -> object's path
-  object="$out/obj/$(echo "$1" | tr '/.' '__').obj"
-  case $1 in
-    *.S) $clang --target=x86_64-pc-windows-msvc -c "$1" -o "$object" ;;
-    *) $clang $flags -c "$1" -o "$object" ;;
-  esac
-  echo "$object"
+compile() { # compile SOURCE...: prints the objects' names
+  for source in "$@"; do
+    object="obj/$(echo "$source" | tr '/.' '__').obj"
+    case $source in
+      *.S) $clang --target=x86_64-pc-windows-msvc -c "$source" -o "$out/$object" ;;
+      *) $clang $flags -Xclang "-object-file-name=$object" -c "$source" -o "$out/$object" ;;
+    esac
+    echo "$object"
+  done
 }
-objects() { for source in "$@"; do compile "$source"; done; }
+# Linked in OUTDIR with relative names: PDBs keep the names of the objects and the command line.
 image() { # image NAME PDB OPTIONS...
   name=$1 pdb=$2
   shift 2
-  $link $common "/pdb:$out/$pdb" "/pdbaltpath:$pdb" "/out:$out/$name" "$@"
+  (cd "$out" && $link $common "/pdb:$pdb" "/pdbaltpath:$pdb" "/pdbsourcepath:C:\\guest" "/out:$name" "$@")
 }
 
 python3 layout.py --header inc >"$out/obj/layout.c"
-$clang $flags -I"$PWD/inc" -I"$PWD/nt" -fsyntax-only "$out/obj/layout.c"
+$clang $flags -I"$PWD/nt" -fsyntax-only "$out/obj/layout.c"
 
-kernel=$(objects nt/*.c nt/asm.S)
+kernel=$(compile nt/*.c nt/asm.S)
 image ntoskrnl.exe ntkrnlmp.pdb /dll /driver /subsystem:native,10.0 /entry:KiSystemStartup /section:INIT,ERD \
-  "/implib:$out/obj/ntoskrnl.lib" $kernel
-ntfs=$(objects drv/ntfs.c drv/index.c)
-driver="/driver /subsystem:native,10.0 /entry:DriverEntry $out/obj/ntoskrnl.lib"
+  /implib:obj/ntoskrnl.lib $kernel
+driver="/driver /subsystem:native,10.0 /entry:DriverEntry obj/ntoskrnl.lib"
+ntfs=$(compile drv/ntfs.c drv/index.c)
 image Ntfs.sys ntfs.pdb $driver $ntfs
-volmgr=$(objects drv/volmgr.c)
+volmgr=$(compile drv/volmgr.c)
 image volmgr.sys volmgr.pdb $driver $volmgr
-ntdll=$(objects user/ntdll.c user/ntdll.S)
-image ntdll.dll ntdll.pdb /dll /subsystem:native,10.0 /entry:RtlUserThreadStart "/implib:$out/obj/ntdll.lib" $ntdll
-program="/subsystem:console,10.0 /entry:thread_main $out/obj/ntdll.lib"
-service=$(objects user/service.c)
+ntdll=$(compile user/ntdll.c user/ntdll.S)
+image ntdll.dll ntdll.pdb /dll /subsystem:native,10.0 /entry:RtlUserThreadStart /implib:obj/ntdll.lib $ntdll
+program="/subsystem:console,10.0 /entry:thread_main obj/ntdll.lib"
+service=$(compile user/service.c)
 image service.exe service.pdb $program $service
-php=$(objects user/php.c)
+php=$(compile user/php.c)
 image php-cgi.exe php-cgi.pdb $program $php
 
 elf="--target=x86_64-unknown-none-elf"

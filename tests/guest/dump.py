@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boots the guest that build.sh made and dumps it: OUTDIR/hang.elf, and OUTDIR/truth.json, which says what is in it.
 
-Usage: dump.py OUTDIR [--kdbg encoded] [--format elf|kdump-zlib|kdump-lzo|kdump-snappy] [--memory MiB]
+Usage: dump.py OUTDIR [--kdbg encoded] [--format FORMAT] [--header] [--output NAME] [--memory MiB]
 QEMU is $QEMU or qemu-system-x86_64. Emulation is single-threaded and counts instructions, so that the same images
 give the same dump. The guest freezes itself: the last thing that it does is a write to the pvpanic device.
 """
@@ -51,7 +51,7 @@ class Qmp:
                 return answer["return"]
 
 
-def qemu_command(out, control, console, options):
+def qemu_command(control, console, options):
     return [
         os.environ.get("QEMU", "qemu-system-x86_64"),
         *["-accel", "tcg,thread=single", "-icount", "shift=2,sleep=off", "-rtc", "base=2026-01-01,clock=vm"],
@@ -59,8 +59,9 @@ def qemu_command(out, control, console, options):
         *["-display", "none", "-vga", "none", "-nodefaults", "-no-user-config", "-no-reboot"],
         *["-device", "pvpanic", "-action", "panic=pause"],
         *["-debugcon", f"file:{console}", "-qmp", f"unix:{control},server=on,wait=off"],
-        *["-kernel", str(out / "boot.bin"), "-append", f"kdbg={options.kdbg}"],
-        *["-initrd", ",".join(str(out / image) for image in IMAGES)],
+        *(["-device", "vmcoreinfo"] if options.header else []),
+        *["-kernel", "boot.bin", "-append", f"kdbg={options.kdbg}"],
+        *["-initrd", ",".join(IMAGES)],
     ]
 
 
@@ -97,7 +98,8 @@ def play(out, folder, options):
     control, console, deadline = folder / "qmp", folder / "console", time.monotonic() + 50
     with open(folder / "errors", "w+") as errors:
         process = subprocess.Popen(
-            qemu_command(out, control, console, options),
+            qemu_command(control, console, options),
+            cwd=out,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -129,10 +131,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--kdbg", choices=["plain", "encoded"], default="plain")
-    parser.add_argument("--format", default="elf", help="of dump-guest-memory")
+    parser.add_argument("--format", default="elf", help="of dump-guest-memory: elf, kdump-zlib, win-dmp ...")
+    parser.add_argument("--header", action="store_true", help="let the guest hand a Windows dump header to QEMU")
     parser.add_argument("--output", default="hang.elf", help="name of the dump in OUTDIR")
     parser.add_argument("--memory", type=int, default=32, help="of the machine, in MiB")
     options = parser.parse_args()
+    options.header |= options.format == "win-dmp"
     out = options.out.resolve()
     with tempfile.TemporaryDirectory(prefix="guest-") as folder:
         truth = play(out, pathlib.Path(folder), options)

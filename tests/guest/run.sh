@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole test: build the guest, boot and dump it, judge the tool on the dump; and once more with an encoded KDBG.
+# The whole test: build the guest, boot it, dump it in several ways, judge the tool on each dump.
 # Usage: run.sh UNHANG OUTDIR. Exit status 77: something that it needs is not installed.
 set -eu
 unhang=${1:?usage: run.sh UNHANG OUTDIR}
@@ -13,10 +13,18 @@ have "${LLD_LINK:-lld-link-22}" lld-link
 have "${LD_LLD:-ld.lld-22}" ld.lld
 have "${OBJCOPY:-llvm-objcopy-22}" llvm-objcopy
 mkdir -p "$out"
+python3 "$here/layout.py" --facts "$here/inc" "$here/../../src/symbols/facts"
 "$here/build.sh" "$out"
 status=0
-python3 "$here/dump.py" "$out" --kdbg encoded
-python3 "$here/check.py" "$unhang" "$out" --with-symbols-only || status=1
-python3 "$here/dump.py" "$out"
-python3 "$here/check.py" "$unhang" "$out" || status=1
+judge() { # judge OPTIONS-OF-CHECK -- OPTIONS-OF-DUMP
+  options=
+  while [ "$1" != -- ]; do options="$options $1"; shift; done
+  shift
+  echo "dump.py $*"
+  python3 "$here/dump.py" "$out" "$@" && python3 "$here/check.py" "$unhang" "$out" $options || status=1
+}
+judge --with-symbols-only -- --kdbg encoded
+judge -- --kdbg encoded --header
+judge -- --format win-dmp
+judge --
 exit $status

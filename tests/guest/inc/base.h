@@ -20,12 +20,10 @@ typedef LONG NTSTATUS;
 #define PAGE_SHIFT 12
 
 #define STATUS_SUCCESS ((NTSTATUS)0)
-#define STATUS_TIMEOUT ((NTSTATUS)0x102)
 #define STATUS_PENDING ((NTSTATUS)0x103)
 #define STATUS_INVALID_HANDLE ((NTSTATUS)0xC0000008)
 #define STATUS_OBJECT_NAME_NOT_FOUND ((NTSTATUS)0xC0000034)
 #define STATUS_INVALID_DEVICE_REQUEST ((NTSTATUS)0xC0000010)
-#define STATUS_INVALID_SYSTEM_SERVICE ((NTSTATUS)0xC000001C)
 #define NT_SUCCESS(status) ((NTSTATUS)(status) >= 0)
 
 // Functions that stand on a stack of the scene must keep a frame of their own. The whole guest is compiled with

@@ -5,6 +5,7 @@
 // Three values undo the encoding; the way is public from QEMU's contrib/elf2dmp and several forensics tools.
 ULONG64 KiWaitNever = 0x37c5a1b04e92d86bull, KiWaitAlways = 0x9d2b64f07a13c58eull;
 UCHAR KdpDataBlockEncoded;
+PVOID KdpDecodedCopy;  // only while the block is encoded
 
 KDDEBUGGER_DATA64 KdDebuggerDataBlock;
 LIST_ENTRY KdpDebuggerDataListHead;
@@ -14,6 +15,8 @@ ULONG64 KiBugCheckData[5];
 extern ULONG64 MmNumberOfPhysicalPages, MmHighestPhysicalPage;
 
 static void KdpEncode(void) {
+  KdpDecodedCopy = ExAllocatePoolWithTag(NonPagedPool, sizeof KdDebuggerDataBlock, TAG('K', 'd', 'c', 'p'));
+  memcpy(KdpDecodedCopy, &KdDebuggerDataBlock, sizeof KdDebuggerDataBlock);
   ULONG64* word = (ULONG64*)&KdDebuggerDataBlock;
   for (ULONG i = 0; i < sizeof KdDebuggerDataBlock / sizeof *word; i++) {
     ULONG64 x = __builtin_bswap64(word[i] ^ KiWaitAlways) ^ (ULONG64)&KdpDataBlockEncoded;

@@ -90,6 +90,7 @@ void KiInitializeBootStructures(ULONG number) {
   prcb->LegacyNumber = (UCHAR)number;
   prcb->InitialApicId = number;
   prcb->MxCsr = 0x1f80;
+  prcb->Context = &prcb->ProcessorState.ContextFrame;
   memcpy(prcb->VendorString, "AuthenticAMD", 13);
   InitializeListHead(&prcb->WaitListHead);
   for (ULONG i = 0; i < 32; i++) InitializeListHead(&prcb->DispatcherReadyListHead[i]);

@@ -205,7 +205,11 @@ NTKERNELAPI extern CHAR NtBuildLab[];
 NTKERNELAPI extern ULONG NtBuildNumber;
 extern DBGKD_GET_VERSION64 KdVersionBlock;
 extern KDDEBUGGER_DATA64 KdDebuggerDataBlock;
+extern PVOID KdpDecodedCopy;
 void KdInitSystem(LOADER_BLOCK* block);
+
+// crash.c
+void IoInitializeCrashDump(void);
 
 // scene.c
 void Phase1Initialization(PVOID context);

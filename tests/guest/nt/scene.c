@@ -209,6 +209,7 @@ void Phase1Initialization(PVOID context) {
   ETHREAD* self = PsGetCurrentThread();
   KiStartProcessor(1, PspCreateIdleThread(1));
   IoInitSystem();
+  IoInitializeCrashDump();
   IopLoadDriver(L"volmgr.sys", L"volmgr", FALSE);
   IopLoadDriver(L"Ntfs.sys", L"Ntfs", TRUE);
   ObpCreateSymbolicLink(ObpLookupRoot(L"GLOBAL??"), L"C:", L"\\Device\\HarddiskVolume2");
