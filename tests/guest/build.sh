@@ -25,6 +25,10 @@ flags="--target=x86_64-pc-windows-msvc -ffreestanding -fno-stack-protector -fasy
  -fno-inline -fno-optimize-sibling-calls -fshort-wchar -O1 -g -gcodeview -gno-codeview-command-line -gno-column-info
  -fstandalone-debug -ffile-prefix-map=$PWD=guest -fdebug-compilation-dir=guest -Wall -Wextra -Werror
  -Wno-unused-parameter -Wno-missing-field-initializers"
+if ! $clang $flags -fsyntax-only -x c /dev/null 2>/dev/null; then
+  echo "build.sh: skipped: $clang is too old" >&2
+  exit 77
+fi
 common="/nologo /machine:x64 /nodefaultlib /dynamicbase /debug:full /Brepro /opt:noref /base:0x140000000"
 
 compile() { # compile SOURCE...: prints the objects' names

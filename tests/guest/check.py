@@ -154,15 +154,12 @@ def check_stacks(judge, truth, report, symbols):
             shown.append(("CPU of thread", running[(address,)]))
         for place, is_ in shown:
             frames = (is_ or {}).get("stack", [])
-            names, end = [function(f) for f in frames], stack["frames"]
+            names, wanted = [function(f) for f in frames], stack["frames"]
             what = f"stack of {place} {tid}"
             if not symbols:
                 # Without symbols the modules must be right, and no frame may be missing.
-                names, end = [n.split("!")[0] for n in names], [n.split("!")[0] for n in end]
-            judge.equal(what, end, names[-len(end):])
-            loop = names[: -len(end)]
-            allowed = [n if symbols else n.split("!")[0] for n in stack.get("in", [])]
-            judge.equal(f"{what}: inner frames", [], [n for n in loop if n not in allowed])
+                names, wanted = [n.split("!")[0] for n in names], [n.split("!")[0] for n in wanted]
+            judge.equal(what, wanted, names)
             if symbols:
                 judge.equal(f"{what}: trust", {"exact"}, {f["trust"] for f in frames})
 

@@ -65,10 +65,8 @@ def qemu_command(control, console, options):
     ]
 
 
-def wait_until_frozen(qmp, process, deadline):
-    while True:
-        if qmp.command("query-status")["status"] == "guest-panicked":
-            return
+def wait_for(condition, process, deadline):
+    while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError("the guest did not reach the end of its play")
         time.sleep(0.05)
@@ -105,8 +103,10 @@ def play(out, folder, options):
             stderr=errors,
         )
         try:
+            # Nobody talks to QEMU while the guest runs: a command would end a processor's time slice early.
+            wait_for(lambda: console.exists() and "\nMEMORY " in console.read_text(), process, deadline)
             qmp = Qmp(control, process, deadline)
-            wait_until_frozen(qmp, process, deadline)
+            wait_for(lambda: qmp.command("query-status")["status"] == "guest-panicked", process, deadline)
             truth, pages = read_truth(console.read_text())
             target = out / options.output
             target.unlink(missing_ok=True)

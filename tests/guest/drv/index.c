@@ -1,5 +1,6 @@
-// A directory's index: buffers of $I30 as they lie in the cache, in the on-disk format that the Linux kernel's and
-// other public NTFS descriptions give. Only a window of the directory is real; what lies behind it repeats it.
+// A directory's index: buffers of $I30 as they lie in the cache, in the on-disk format that the Linux
+// kernel's and other public NTFS descriptions give. Only a window of the directory is real; what lies behind
+// it repeats it.
 #include "ntfs.h"
 
 typedef struct {
@@ -18,9 +19,12 @@ typedef struct {
 #define NAME_SPACE_WIN32 1
 #define NAME_SPACE_DOS 2
 
-static USHORT NtfsEntryLength(USHORT name_length) { return (USHORT)((0x10 + FILE_NAME_SIZE + name_length + 7) & ~7); }
+static USHORT NtfsEntryLength(USHORT name_length) {
+  return (USHORT)((0x10 + FILE_NAME_SIZE + name_length + 7) & ~7);
+}
 
-static INDEX_ENTRY* NtfsAddEntry(FCB* directory, INDEX_ENTRY* at, ULONG64 number, UCHAR name_space, const UNICODE_STRING* name) {
+static INDEX_ENTRY* NtfsAddEntry(FCB* directory, INDEX_ENTRY* at, ULONG64 number, UCHAR name_space,
+                                 const UNICODE_STRING* name) {
   at->FileReference = 0x12000 + number / 2 | 1ull << 48;
   at->Length = NtfsEntryLength(name->Length);
   at->KeyLength = FILE_NAME_SIZE + name->Length;
@@ -48,7 +52,8 @@ static void NtfsFillBuffer(FCB* directory, ULONG vcn) {
   UCHAR* buffer = directory->IndexBuffers + vcn * INDEX_BUFFER_SIZE;
   WCHAR long_text[32], short_text[12];
   memcpy(long_text, L"sess_", 10);
-  UNICODE_STRING long_name = {31 * 2, sizeof long_text, long_text}, short_name = {0, sizeof short_text, short_text};
+  UNICODE_STRING long_name = {31 * 2, sizeof long_text, long_text},
+                 short_name = {0, sizeof short_text, short_text};
   *(ULONG*)buffer = TAG('I', 'N', 'D', 'X');
   *(USHORT*)(buffer + 4) = 0x28;  // update sequence array: its number, then the last word of each sector
   *(USHORT*)(buffer + 6) = 9;
@@ -76,12 +81,14 @@ void NtfsFillIndex(FCB* directory, ULONG cached_buffers, ULONG total_buffers) {
   directory->IndexBuffers = MmAllocateSystemCachePages(cached_buffers);
   directory->CachedBuffers = cached_buffers;
   directory->TotalBuffers = total_buffers;
-  directory->Header.FileSize.QuadPart = directory->Header.AllocationSize.QuadPart = (LONG64)total_buffers * INDEX_BUFFER_SIZE;
+  directory->Header.FileSize.QuadPart = directory->Header.AllocationSize.QuadPart =
+      (LONG64)total_buffers * INDEX_BUFFER_SIZE;
   for (ULONG vcn = 0; vcn < cached_buffers; vcn++) NtfsFillBuffer(directory, vcn);
 }
 
 static INDEX_ENTRY* NtfsFindInBuffer(UCHAR* buffer, const UNICODE_STRING* name) {
-  for (INDEX_ENTRY* e = (INDEX_ENTRY*)(buffer + 0x40); !(e->Flags & 2); e = (INDEX_ENTRY*)((UCHAR*)e + e->Length)) {
+  for (INDEX_ENTRY* e = (INDEX_ENTRY*)(buffer + 0x40); !(e->Flags & 2);
+       e = (INDEX_ENTRY*)((UCHAR*)e + e->Length)) {
     UNICODE_STRING key = {(USHORT)(e->NameLength * 2), (USHORT)(e->NameLength * 2), e->Name};
     if (RtlEqualUnicodeString(&key, name, TRUE)) return e;
   }
@@ -91,7 +98,8 @@ static INDEX_ENTRY* NtfsFindInBuffer(UCHAR* buffer, const UNICODE_STRING* name) 
 // Buffer after buffer: a search for a name that is not there reads the whole directory.
 static INDEX_ENTRY* NtfsFindIndexEntry(FCB* directory, const UNICODE_STRING* name) {
   for (ULONG vcn = 0; vcn < directory->TotalBuffers; vcn++) {
-    INDEX_ENTRY* entry = NtfsFindInBuffer(directory->IndexBuffers + vcn % directory->CachedBuffers * INDEX_BUFFER_SIZE, name);
+    INDEX_ENTRY* entry =
+        NtfsFindInBuffer(directory->IndexBuffers + vcn % directory->CachedBuffers * INDEX_BUFFER_SIZE, name);
     if (entry != NULL) return entry;
   }
   return NULL;

@@ -1,6 +1,6 @@
-// A file system that has the locks of NTFS and its way of failing: whoever makes a name in a directory holds the
-// directory exclusively while a short (8.3) name is looked for, and among many names that begin alike that takes
-// ages (Microsoft KB Q130694).
+// A file system that has the locks of NTFS and its way of failing: whoever makes a name in a directory holds
+// the directory exclusively while a short (8.3) name is looked for, and among many names that begin alike
+// that takes ages (Microsoft KB Q130694).
 #include "ntfs.h"
 
 static LIST_ENTRY NtfsFcbList = {&NtfsFcbList, &NtfsFcbList};
@@ -41,13 +41,21 @@ static FCB* NtfsCreateDirectoryFcb(const WCHAR* path) {
   return NtfsCreateFcb(&name, 0x705);
 }
 
-static void NtfsOpenFcb(FILE_OBJECT* file, FCB* fcb) { file->FsContext = fcb; }
+static void NtfsOpenFcb(FILE_OBJECT* file, FCB* fcb) {
+  file->FsContext = fcb;
+}
 
-static void NtfsAcquireExclusiveFcb(FCB* fcb) { ExAcquireResourceExclusiveLite(&fcb->Resource, TRUE); }
+static void NtfsAcquireExclusiveFcb(FCB* fcb) {
+  ExAcquireResourceExclusiveLite(&fcb->Resource, TRUE);
+}
 
-static void NtfsAcquireSharedFcb(FCB* fcb) { ExAcquireResourceSharedLite(&fcb->Resource, TRUE); }
+static void NtfsAcquireSharedFcb(FCB* fcb) {
+  ExAcquireResourceSharedLite(&fcb->Resource, TRUE);
+}
 
-static void NtfsReleaseFcb(FCB* fcb) { ExReleaseResourceLite(&fcb->Resource); }
+static void NtfsReleaseFcb(FCB* fcb) {
+  ExReleaseResourceLite(&fcb->Resource);
+}
 
 // The directory of a path, which must be open, and the name in it.
 static FCB* NtfsFindParent(const UNICODE_STRING* path, UNICODE_STRING* leaf) {
@@ -85,7 +93,8 @@ static NTSTATUS NtfsCreateNewFile(FILE_OBJECT* file, FCB* directory, const UNICO
 
 static NTSTATUS NtfsOpenFile(FILE_OBJECT* file, FCB* directory, const UNICODE_STRING* name) {
   FCB* fcb = NtfsFindFcb(&file->FileName);
-  if (fcb == NULL && directory->TotalBuffers != 0 && !NtfsLookupEntry(directory, name)) return STATUS_OBJECT_NAME_NOT_FOUND;
+  if (fcb == NULL && directory->TotalBuffers != 0 && !NtfsLookupEntry(directory, name))
+    return STATUS_OBJECT_NAME_NOT_FOUND;
   NtfsOpenFcb(file, fcb != NULL ? fcb : NtfsCreateFcb(&file->FileName, 0x702));
   return STATUS_SUCCESS;
 }
@@ -123,7 +132,8 @@ static NTSTATUS NtfsFsdCreate(DEVICE_OBJECT* device, IRP* irp) {
 // ---- rename: out of one directory into another ----
 
 static NTSTATUS NtfsSetRenameInfo(FILE_OBJECT* file, const FILE_RENAME_INFORMATION* rename) {
-  UNICODE_STRING leaf, target = {(USHORT)rename->FileNameLength, (USHORT)rename->FileNameLength, (WCHAR*)rename->FileName};
+  UNICODE_STRING leaf,
+      target = {(USHORT)rename->FileNameLength, (USHORT)rename->FileNameLength, (WCHAR*)rename->FileName};
   FCB* from = NtfsFindParent(&file->FileName, &leaf);
   FCB* to = NtfsFindParent(&target, &leaf);
   if (from == NULL || to == NULL) return STATUS_OBJECT_NAME_NOT_FOUND;
@@ -137,7 +147,8 @@ static NTSTATUS NtfsSetRenameInfo(FILE_OBJECT* file, const FILE_RENAME_INFORMATI
 
 static NTSTATUS NtfsCommonSetInformation(IRP* irp) {
   IO_STACK_LOCATION* stack = IoGetCurrentIrpStackLocation(irp);
-  if (stack->Parameters.SetFile.FileInformationClass != FileRenameInformation) return STATUS_INVALID_DEVICE_REQUEST;
+  if (stack->Parameters.SetFile.FileInformationClass != FileRenameInformation)
+    return STATUS_INVALID_DEVICE_REQUEST;
   return NtfsSetRenameInfo(stack->FileObject, irp->AssociatedIrp.SystemBuffer);
 }
 

@@ -6,9 +6,9 @@ typedef struct _FCB {
   FSRTL_ADVANCED_FCB_HEADER Header;  // FILE_OBJECT.FsContext points here
   ERESOURCE Resource, PagingIoResource;
   LIST_ENTRY Links;
-  UNICODE_STRING Name;        // full path on the volume
+  UNICODE_STRING Name;  // full path on the volume
   ULONG64 FileReference;
-  UCHAR* IndexBuffers;        // directories: the part of $I30 that is in the cache
+  UCHAR* IndexBuffers;  // directories: the part of $I30 that is in the cache
   ULONG CachedBuffers;
   ULONG TotalBuffers;
 } FCB;

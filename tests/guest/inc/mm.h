@@ -51,12 +51,12 @@ typedef struct _MMPTE {
 typedef struct _MM_SESSION_SPACE {  // 0x5000
   LONG ReferenceCount;              // 0x0000
   ULONG LongFlags;
-  ULONG SessionId;                  // 0x0008
-  LONG ProcessReferenceToSession;   // 0x000c
-  LIST_ENTRY ProcessList;           // 0x0010  of EPROCESS.SessionProcessLinks
+  ULONG SessionId;                    // 0x0008
+  LONG ProcessReferenceToSession;     // 0x000c
+  LIST_ENTRY ProcessList;             // 0x0010  of EPROCESS.SessionProcessLinks
   ULONG64 SessionPageDirectoryIndex;  // 0x0020
-  ULONG64 NonPagablePages;          // 0x0028
-  ULONG64 CommittedPages;           // 0x0030
+  ULONG64 NonPagablePages;            // 0x0028
+  ULONG64 CommittedPages;             // 0x0030
   UCHAR Unused038[0x5000 - 0x38];
 } MM_SESSION_SPACE;
 

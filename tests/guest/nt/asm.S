@@ -230,16 +230,14 @@ KiSystemServiceInvalid:
     TRAP KiUnexpectedInterruptNoCode, 0xff, 0
     TRAP KiUnexpectedInterruptCode, 0xfe, 1
 
-// void HalProcessorIdle(ULONG event). A leaf function: it has no unwind data. The event goes to QEMU's pvpanic
-// device; 1 makes QEMU freeze the machine right here.
+// void HalProcessorIdle(ULONG last). A leaf function: it has no unwind data. `last` tells the other processor that
+// this one will not wake again.
     .globl HalProcessorIdle
     .def HalProcessorIdle; .scl 2; .type 32; .endef
     .p2align 4
 HalProcessorIdle:
-    mov al, cl
-    mov dx, 0x505
+    mov [rip + KiLastProcessorIdle], ecx
     sti
-    out dx, al
     hlt
     ret
 

@@ -1,5 +1,5 @@
-// Time. Nothing ticks by itself: the scene moves the clock on, by seconds or minutes at once, and so makes waits
-// of any age within a second of real time.
+// Time. Nothing ticks by itself: the scene moves the clock on, by seconds or minutes at once, and so makes
+// waits of any age within a second of real time.
 #include "ntp.h"
 
 ULONG KeMaximumIncrement = CLOCK_INCREMENT;
@@ -21,7 +21,9 @@ static void KiStoreTimes(ULONG64 ticks) {
   KiStoreTime(&shared->SystemTime, START_SYSTEM_TIME + ticks * CLOCK_INCREMENT);
 }
 
-ULONG KeQueryTickCount(void) { return SharedUserData->TickCount.LowPart; }
+ULONG KeQueryTickCount(void) {
+  return SharedUserData->TickCount.LowPart;
+}
 
 void KeInitializeClock(void) {
   KUSER_SHARED_DATA* shared = SharedUserData;

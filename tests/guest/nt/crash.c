@@ -1,7 +1,7 @@
-// What virtio-win's fwcfg driver does in a real guest: it tells QEMU over the firmware configuration device where the
-// head of a Windows crash dump is. QEMU puts it as a note into its dumps, and can then write a Windows dump itself,
-// which is a judge of our debugger block that is not ours. Without the vmcoreinfo device nothing happens.
-// Registers and formats: QEMU's docs/specs/fw_cfg and docs/specs/vmcoreinfo.
+// What virtio-win's fwcfg driver does in a real guest: it tells QEMU over the firmware configuration device
+// where the head of a Windows crash dump is. QEMU puts it as a note into its dumps, and can then write a
+// Windows dump itself, which is a judge of our debugger block that is not ours. Without the vmcoreinfo device
+// nothing happens. Registers and formats: QEMU's docs/specs/fw_cfg and docs/specs/vmcoreinfo.
 #include "ntp.h"
 
 #define FW_CFG_SELECTOR 0x510

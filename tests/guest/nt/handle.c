@@ -1,4 +1,5 @@
-// Handle tables: one page of entries, or a page of pointers to such pages once a process has more than 255 handles.
+// Handle tables: one page of entries, or a page of pointers to such pages once a process has more than 255
+// handles.
 #include "ntp.h"
 
 #define ENTRIES_PER_PAGE (PAGE_SIZE / sizeof(HANDLE_TABLE_ENTRY))
@@ -43,7 +44,8 @@ static void ExpGrowHandleTable(HANDLE_TABLE* table) {
   table->NextHandleNeedingPool += ENTRIES_PER_PAGE * 4;
 }
 
-// `object` is what the entry is to point to: an object header, or in PspCidTable the thread or process itself.
+// `object` is what the entry is to point to: an object header, or in PspCidTable the thread or process
+// itself.
 static void ExpFillHandle(HANDLE_TABLE_ENTRY* entry, PVOID object, ULONG access) {
   entry->ObjectPointerBits = (ULONG64)object >> 4;
   entry->Unlocked = 1;

@@ -22,7 +22,8 @@ void IopLoadDriver(const WCHAR* image, const WCHAR* name, BOOLEAN file_system) {
   UNICODE_STRING short_name;
   RtlInitUnicodeString(&short_name, name);
   DRIVER_OBJECT* driver =
-      ObCreateObject(IoDriverObjectType, sizeof *driver, file_system ? IopFileSystemDirectory : IopDriverDirectory, &short_name);
+      ObCreateObject(IoDriverObjectType, sizeof *driver,
+                     file_system ? IopFileSystemDirectory : IopDriverDirectory, &short_name);
   driver->Type = IO_TYPE_DRIVER;
   driver->Size = sizeof *driver;
   driver->DriverStart = module->DllBase;
@@ -33,18 +34,20 @@ void IopLoadDriver(const WCHAR* image, const WCHAR* name, BOOLEAN file_system) {
   RtlInitUnicodeString(&prefix, file_system ? L"\\FileSystem\\" : L"\\Driver\\");
   driver->DriverName.Length = prefix.Length + short_name.Length;
   driver->DriverName.MaximumLength = driver->DriverName.Length + 2;
-  driver->DriverName.Buffer = ExAllocatePoolWithTag(NonPagedPool, driver->DriverName.MaximumLength, TAG('I', 'o', 'D', 'n'));
+  driver->DriverName.Buffer =
+      ExAllocatePoolWithTag(NonPagedPool, driver->DriverName.MaximumLength, TAG('I', 'o', 'D', 'n'));
   memcpy(driver->DriverName.Buffer, prefix.Buffer, prefix.Length);
   memcpy(driver->DriverName.Buffer + prefix.Length / 2, short_name.Buffer, short_name.MaximumLength);
-  for (ULONG i = 0; i < COUNT_OF(driver->MajorFunction); i++) driver->MajorFunction[i] = IopInvalidDeviceRequest;
-  ((NTSTATUS(*)(DRIVER_OBJECT*, UNICODE_STRING*))driver->DriverInit)(driver, NULL);
+  for (ULONG i = 0; i < COUNT_OF(driver->MajorFunction); i++)
+    driver->MajorFunction[i] = IopInvalidDeviceRequest;
+  ((NTSTATUS (*)(DRIVER_OBJECT*, UNICODE_STRING*))driver->DriverInit)(driver, NULL);
 }
 
-NTSTATUS IoCreateDevice(DRIVER_OBJECT* driver, ULONG extension_size, UNICODE_STRING* name, ULONG type, ULONG characteristics,
-                        BOOLEAN exclusive, DEVICE_OBJECT** out) {
+NTSTATUS IoCreateDevice(DRIVER_OBJECT* driver, ULONG extension_size, UNICODE_STRING* name, ULONG type,
+                        ULONG characteristics, BOOLEAN exclusive, DEVICE_OBJECT** out) {
   ULONG64 size = (sizeof(DEVICE_OBJECT) + extension_size + 15) & ~15ull;
-  DEVICE_OBJECT* device =
-      ObCreateObject(IoDeviceObjectType, size + sizeof(DEVOBJ_EXTENSION), name != NULL ? IopDeviceDirectory : NULL, name);
+  DEVICE_OBJECT* device = ObCreateObject(IoDeviceObjectType, size + sizeof(DEVOBJ_EXTENSION),
+                                         name != NULL ? IopDeviceDirectory : NULL, name);
   device->Type = IO_TYPE_DEVICE;
   device->Size = (USHORT)(sizeof *device + extension_size);
   device->DriverObject = driver;
@@ -73,7 +76,8 @@ NTSTATUS IoCreateDevice(DRIVER_OBJECT* driver, ULONG extension_size, UNICODE_STR
   return STATUS_SUCCESS;
 }
 
-NTSTATUS IoGetDeviceObjectPointer(UNICODE_STRING* name, ULONG access, FILE_OBJECT** file, DEVICE_OBJECT** device) {
+NTSTATUS IoGetDeviceObjectPointer(UNICODE_STRING* name, ULONG access, FILE_OBJECT** file,
+                                  DEVICE_OBJECT** device) {
   *device = ObpLookupDirectoryEntry(IopDeviceDirectory, name);  // the name below \Device
   return *device != NULL ? STATUS_SUCCESS : STATUS_OBJECT_NAME_NOT_FOUND;
 }
@@ -105,7 +109,9 @@ NTSTATUS IofCallDriver(DEVICE_OBJECT* device, IRP* irp) {
   return device->DriverObject->MajorFunction[stack->MajorFunction](device, irp);
 }
 
-NTSTATUS IoCallDriverWithTracing(DEVICE_OBJECT* device, IRP* irp) { return IofCallDriver(device, irp); }
+NTSTATUS IoCallDriverWithTracing(DEVICE_OBJECT* device, IRP* irp) {
+  return IofCallDriver(device, irp);
+}
 
 void IofCompleteRequest(IRP* irp, CHAR priority_boost) {
   RemoveEntryList(&irp->ThreadListEntry);
@@ -114,7 +120,8 @@ void IofCompleteRequest(IRP* irp, CHAR priority_boost) {
 
 // ---- services ----
 
-static FILE_OBJECT* IopAllocateFileObject(DEVICE_OBJECT* device, const OPEN_PACKET* packet, const UNICODE_STRING* name) {
+static FILE_OBJECT* IopAllocateFileObject(DEVICE_OBJECT* device, const OPEN_PACKET* packet,
+                                          const UNICODE_STRING* name) {
   FILE_OBJECT* file = ObCreateObject(IoFileObjectType, sizeof *file, NULL, NULL);
   file->Type = IO_TYPE_FILE;
   file->Size = sizeof *file;
@@ -129,13 +136,15 @@ static FILE_OBJECT* IopAllocateFileObject(DEVICE_OBJECT* device, const OPEN_PACK
   InitializeListHead(&file->IrpList);
   file->FileName.Length = name->Length;
   file->FileName.MaximumLength = (name->Length + 0x37) & ~7;
-  file->FileName.Buffer = ExAllocatePoolWithTag(PagedPool, file->FileName.MaximumLength, TAG('I', 'o', 'N', 'm'));
+  file->FileName.Buffer =
+      ExAllocatePoolWithTag(PagedPool, file->FileName.MaximumLength, TAG('I', 'o', 'N', 'm'));
   memset(file->FileName.Buffer, 0, file->FileName.MaximumLength);
   memcpy(file->FileName.Buffer, name->Buffer, name->Length);
   return file;
 }
 
-NTSTATUS IopParseDevice(DEVICE_OBJECT* device, OPEN_PACKET* packet, const UNICODE_STRING* remaining, PVOID* object) {
+NTSTATUS IopParseDevice(DEVICE_OBJECT* device, OPEN_PACKET* packet, const UNICODE_STRING* remaining,
+                        PVOID* object) {
   FILE_OBJECT* file = IopAllocateFileObject(device, packet, remaining);
   DEVICE_OBJECT* target = device->Vpb->DeviceObject;
   IRP* irp = IopAllocateIrpPrivate(target, file);
@@ -153,18 +162,20 @@ NTSTATUS IopParseDevice(DEVICE_OBJECT* device, OPEN_PACKET* packet, const UNICOD
   return status;
 }
 
-NTSTATUS IopCreateFile(HANDLE* handle, ULONG access, OBJECT_ATTRIBUTES* attributes, IO_STATUS_BLOCK* status, ULONG share, ULONG disposition,
-                       ULONG options) {
+NTSTATUS IopCreateFile(HANDLE* handle, ULONG access, OBJECT_ATTRIBUTES* attributes, IO_STATUS_BLOCK* status,
+                       ULONG share, ULONG disposition, ULONG options) {
   OPEN_PACKET packet = {access, options, disposition, share, status};
   return ObOpenObjectByNameEx(attributes, access, &packet, handle);
 }
 
-NTSTATUS NtCreateFile(HANDLE* handle, ULONG access, OBJECT_ATTRIBUTES* attributes, IO_STATUS_BLOCK* status, LARGE_INTEGER* size,
-                      ULONG file_attributes, ULONG share, ULONG disposition, ULONG options, PVOID ea, ULONG ea_length) {
+NTSTATUS NtCreateFile(HANDLE* handle, ULONG access, OBJECT_ATTRIBUTES* attributes, IO_STATUS_BLOCK* status,
+                      LARGE_INTEGER* size, ULONG file_attributes, ULONG share, ULONG disposition,
+                      ULONG options, PVOID ea, ULONG ea_length) {
   return IopCreateFile(handle, access, attributes, status, share, disposition, options);
 }
 
-NTSTATUS NtSetInformationFile(HANDLE handle, IO_STATUS_BLOCK* status, PVOID information, ULONG length, ULONG information_class) {
+NTSTATUS NtSetInformationFile(HANDLE handle, IO_STATUS_BLOCK* status, PVOID information, ULONG length,
+                              ULONG information_class) {
   PVOID object;
   NTSTATUS result = ObReferenceObjectByHandle(handle, IoFileObjectType, &object);
   if (!NT_SUCCESS(result)) return result;

@@ -5,7 +5,8 @@ LOADER_BLOCK* KeLoaderBlock;
 KPRCB* KiProcessorBlock[64];
 ULONG KeNumberProcessors;
 DBGKD_GET_VERSION64 KdVersionBlock;
-volatile ULONG KiFreezeEvent;  // what idle processors tell pvpanic: 1 freezes the machine
+volatile ULONG KiPlayIsOver;         // set by the scene
+volatile ULONG KiLastProcessorIdle;  // and this by processor 0, once it has nothing more to do
 
 // Names of the trap entries in asm.S.
 void KiDivideErrorFault(void);
@@ -115,8 +116,8 @@ void KiInitializeBootStructures(ULONG number) {
 }
 
 void KiTrapNotExpected(KTRAP_FRAME* frame, ULONG vector) {
-  DbgPrint("TRAP %x at %p code %x address %p sp %p cs %x thread %p\n", vector, frame->Rip, (ULONG)frame->ErrorCode, frame->FaultAddress,
-           frame->Rsp, frame->SegCs, KeGetCurrentThread());
+  DbgPrint("TRAP %x at %p code %x address %p sp %p cs %x thread %p\n", vector, frame->Rip,
+           (ULONG)frame->ErrorCode, frame->FaultAddress, frame->Rsp, frame->SegCs, KeGetCurrentThread());
   for (;;) __asm__ volatile("cli; hlt");
 }
 
@@ -124,12 +125,12 @@ void KiTrapNotExpected(KTRAP_FRAME* frame, ULONG vector) {
 
 void PoIdle(KPRCB* prcb) {
   prcb->IdleHalt = 1;
-  HalProcessorIdle(KiFreezeEvent);
+  HalProcessorIdle(KiPlayIsOver);
   prcb->IdleHalt = 0;
 }
 
-// A processor with nothing to do. The second one is given threads through KPRCB.NextThread by the first, which
-// never sleeps while the scene is being played; so it looks instead of halting.
+// A processor with nothing to do. The second one is given threads through KPRCB.NextThread by the first,
+// which never sleeps while the scene is being played; so it looks instead of halting.
 void KiIdleLoop(void) {
   for (;;) {
     KPRCB* prcb = KeGetCurrentPrcb();

@@ -1,4 +1,5 @@
-// Memory: page frames, page tables through the self-map, kernel stacks, address spaces. Frames are only given out.
+// Memory: page frames, page tables through the self-map, kernel stacks, address spaces. Frames are only given
+// out.
 #include "ntp.h"
 
 // Where the regions lie; build 19041 chooses such places at boot.
@@ -70,7 +71,8 @@ PVOID MmCreateKernelStack(void) {
   return (PVOID)(va + KERNEL_STACK_PAGES * PAGE_SIZE);
 }
 
-// A top-level table with the kernel's half. MmInitSystem has filled every entry that the kernel will ever use.
+// A top-level table with the kernel's half. MmInitSystem has filled every entry that the kernel will ever
+// use.
 ULONG64 MmCreateProcessAddressSpace(void) {
   ULONG64 frame = MiAllocatePage();
   MMPTE* table = MiMapTemporary(frame);
@@ -96,7 +98,8 @@ void MmMapUserImage(const LOADED_IMAGE* image) {
 
 // The loader, the image files and the second processor's start page: nothing of them belongs into a dump.
 void MmFreeLoaderMemory(void) {
-  for (ULONG64 frame = 0x100; frame < KeLoaderBlock->LoaderEnd; frame++) memset(MiMapTemporary(frame), 0, PAGE_SIZE);
+  for (ULONG64 frame = 0x100; frame < KeLoaderBlock->LoaderEnd; frame++)
+    memset(MiMapTemporary(frame), 0, PAGE_SIZE);
   memset(MiMapTemporary(KeLoaderBlock->ApStartPage >> PAGE_SHIFT), 0, PAGE_SIZE);
 }
 
@@ -110,5 +113,6 @@ void MmInitSystem(LOADER_BLOCK* block) {
   MmPhysicalMemoryBlock = &MiPhysicalMemory;
   const ULONG64 regions[] = {MI_TEMPORARY, MI_PAGED_POOL, MI_KERNEL_STACKS, MI_SYSTEM_CACHE};
   for (ULONG i = 0; i < COUNT_OF(regions); i++)
-    if (!MI_PXE(regions[i])->u.Hard.Valid) MI_PXE(regions[i])->u.Long = MiAllocatePage() << PAGE_SHIFT | PTE_KERNEL_TABLE;
+    if (!MI_PXE(regions[i])->u.Hard.Valid)
+      MI_PXE(regions[i])->u.Long = MiAllocatePage() << PAGE_SHIFT | PTE_KERNEL_TABLE;
 }

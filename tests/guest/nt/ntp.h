@@ -13,18 +13,30 @@ FORCEINLINE KPCR* KeGetPcr(void) {
   __asm__ volatile("movq %%gs:0x18, %0" : "=r"(pcr));
   return pcr;
 }
-FORCEINLINE KPRCB* KeGetCurrentPrcb(void) { return &KeGetPcr()->Prcb; }
+FORCEINLINE KPRCB* KeGetCurrentPrcb(void) {
+  return &KeGetPcr()->Prcb;
+}
 FORCEINLINE KTHREAD* KeGetCurrentThread(void) {
   KTHREAD* thread;
   __asm__ volatile("movq %%gs:0x188, %0" : "=r"(thread));
   return thread;
 }
-FORCEINLINE ETHREAD* PsGetCurrentThread(void) { return (ETHREAD*)KeGetCurrentThread(); }
-FORCEINLINE EPROCESS* PsGetCurrentProcess(void) { return (EPROCESS*)KeGetCurrentThread()->ApcState.Process; }
+FORCEINLINE ETHREAD* PsGetCurrentThread(void) {
+  return (ETHREAD*)KeGetCurrentThread();
+}
+FORCEINLINE EPROCESS* PsGetCurrentProcess(void) {
+  return (EPROCESS*)KeGetCurrentThread()->ApcState.Process;
+}
 
-FORCEINLINE void WRITE_PORT_UCHAR(USHORT port, UCHAR value) { __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port)); }
-FORCEINLINE void WRITE_PORT_USHORT(USHORT port, USHORT value) { __asm__ volatile("outw %0, %1" ::"a"(value), "Nd"(port)); }
-FORCEINLINE void WRITE_PORT_ULONG(USHORT port, ULONG value) { __asm__ volatile("outl %0, %1" ::"a"(value), "Nd"(port)); }
+FORCEINLINE void WRITE_PORT_UCHAR(USHORT port, UCHAR value) {
+  __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port));
+}
+FORCEINLINE void WRITE_PORT_USHORT(USHORT port, USHORT value) {
+  __asm__ volatile("outw %0, %1" ::"a"(value), "Nd"(port));
+}
+FORCEINLINE void WRITE_PORT_ULONG(USHORT port, ULONG value) {
+  __asm__ volatile("outl %0, %1" ::"a"(value), "Nd"(port));
+}
 FORCEINLINE UCHAR READ_PORT_UCHAR(USHORT port) {
   UCHAR value;
   __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
@@ -33,10 +45,18 @@ FORCEINLINE UCHAR READ_PORT_UCHAR(USHORT port) {
 FORCEINLINE void __writemsr(ULONG msr, ULONG64 value) {
   __asm__ volatile("wrmsr" ::"c"(msr), "a"((ULONG)value), "d"((ULONG)(value >> 32)));
 }
-FORCEINLINE void __writecr3(ULONG64 value) { __asm__ volatile("movq %0, %%cr3" ::"r"(value) : "memory"); }
-FORCEINLINE void __writecr8(ULONG64 value) { __asm__ volatile("movq %0, %%cr8" ::"r"(value) : "memory"); }
-FORCEINLINE void __invlpg(PVOID va) { __asm__ volatile("invlpg (%0)" ::"r"(va) : "memory"); }
-FORCEINLINE void _mm_pause(void) { __asm__ volatile("pause"); }
+FORCEINLINE void __writecr3(ULONG64 value) {
+  __asm__ volatile("movq %0, %%cr3" ::"r"(value) : "memory");
+}
+FORCEINLINE void __writecr8(ULONG64 value) {
+  __asm__ volatile("movq %0, %%cr8" ::"r"(value) : "memory");
+}
+FORCEINLINE void __invlpg(PVOID va) {
+  __asm__ volatile("invlpg (%0)" ::"r"(va) : "memory");
+}
+FORCEINLINE void _mm_pause(void) {
+  __asm__ volatile("pause");
+}
 
 #define MSR_STAR 0xC0000081
 #define MSR_LSTAR 0xC0000082
@@ -63,14 +83,14 @@ void KiSwapContext(KTHREAD* old_thread, KTHREAD* new_thread);
 void KiStartSystemThread(void);
 void KiStartUserThread(void);
 void KiSystemCall64(void);
-void HalProcessorIdle(ULONG freeze_event);
+void HalProcessorIdle(ULONG last);
 
 // kernel.c
 NORETURN void KiSystemStartup(LOADER_BLOCK* block);
 void KiInitializeBootStructures(ULONG number);
 void KiStartProcessor(ULONG number, KTHREAD* idle_thread);
 NORETURN void KiIdleLoop(void);
-extern volatile ULONG KiFreezeEvent;
+extern volatile ULONG KiPlayIsOver, KiLastProcessorIdle;
 
 // thread.c
 void KeInitializeProcess(KPROCESS* process, LONG priority, ULONG64 directory_table_base);
@@ -111,7 +131,8 @@ void KiInitializeSystemCall(void);
 NTKERNELAPI NTSTATUS NtWaitForSingleObject(HANDLE handle, BOOLEAN alertable, LARGE_INTEGER* timeout);
 NTSTATUS ObWaitForSingleObject(HANDLE handle, CHAR mode, BOOLEAN alertable, LARGE_INTEGER* timeout);
 NTSTATUS NtDelayExecution(BOOLEAN alertable, LARGE_INTEGER* interval);
-NTSTATUS NtRemoveIoCompletion(HANDLE handle, PVOID* key, PVOID* context, IO_STATUS_BLOCK* status, LARGE_INTEGER* timeout);
+NTSTATUS NtRemoveIoCompletion(HANDLE handle, PVOID* key, PVOID* context, IO_STATUS_BLOCK* status,
+                              LARGE_INTEGER* timeout);
 NTSTATUS IoRemoveIoCompletion(KQUEUE* queue, CHAR mode, BOOLEAN alertable);
 
 // resource.c
@@ -133,14 +154,17 @@ extern HANDLE_TABLE* PspCidTable;
 extern LIST_ENTRY HandleTableListHead;
 
 // object.c
-extern OBJECT_TYPE *ObpTypeObjectType, *ObpDirectoryObjectType, *ObpSymbolicLinkObjectType, *IoCompletionObjectType;
-NTKERNELAPI extern OBJECT_TYPE *ExEventObjectType, *ExMutantObjectType, *ExSemaphoreObjectType, *IoDriverObjectType, *IoDeviceObjectType,
-    *IoFileObjectType, *PsProcessType, *PsThreadType, *SeTokenObjectType;
+extern OBJECT_TYPE *ObpTypeObjectType, *ObpDirectoryObjectType, *ObpSymbolicLinkObjectType,
+    *IoCompletionObjectType;
+NTKERNELAPI extern OBJECT_TYPE *ExEventObjectType, *ExMutantObjectType, *ExSemaphoreObjectType,
+    *IoDriverObjectType, *IoDeviceObjectType, *IoFileObjectType, *PsProcessType, *PsThreadType,
+    *SeTokenObjectType;
 extern OBJECT_DIRECTORY* ObpRootDirectoryObject;
 extern OBJECT_TYPE* ObTypeIndexTable[256];
 extern UCHAR ObHeaderCookie;
 void ObInitSystem(void);
-PVOID ObCreateObject(OBJECT_TYPE* type, ULONG64 size, OBJECT_DIRECTORY* directory, const UNICODE_STRING* name);
+PVOID ObCreateObject(OBJECT_TYPE* type, ULONG64 size, OBJECT_DIRECTORY* directory,
+                     const UNICODE_STRING* name);
 OBJECT_DIRECTORY* ObpCreateDirectory(OBJECT_DIRECTORY* parent, const WCHAR* name);
 void ObpCreateSymbolicLink(OBJECT_DIRECTORY* parent, const WCHAR* name, const WCHAR* target);
 PVOID ObpLookupDirectoryEntry(OBJECT_DIRECTORY* directory, const UNICODE_STRING* name);
@@ -149,7 +173,8 @@ OBJECT_TYPE* ObGetObjectType(PVOID object);
 NTSTATUS ObReferenceObjectByHandle(HANDLE handle, OBJECT_TYPE* type, PVOID* object);
 HANDLE ObpCreateHandle(EPROCESS* process, PVOID object, ULONG access);
 NTSTATUS ObpLookupObjectName(const UNICODE_STRING* name, PVOID parse_context, PVOID* object);
-NTSTATUS ObOpenObjectByNameEx(OBJECT_ATTRIBUTES* attributes, ULONG access, PVOID parse_context, HANDLE* handle);
+NTSTATUS ObOpenObjectByNameEx(OBJECT_ATTRIBUTES* attributes, ULONG access, PVOID parse_context,
+                              HANDLE* handle);
 
 // io.c
 typedef struct _OPEN_PACKET {
@@ -159,12 +184,15 @@ typedef struct _OPEN_PACKET {
 void IoInitSystem(void);
 void IopLoadDriver(const WCHAR* image, const WCHAR* name, BOOLEAN file_system);
 NTSTATUS IoCallDriverWithTracing(DEVICE_OBJECT* device, IRP* irp);
-NTSTATUS IopParseDevice(DEVICE_OBJECT* device, OPEN_PACKET* packet, const UNICODE_STRING* remaining, PVOID* object);
-NTSTATUS IopCreateFile(HANDLE* handle, ULONG access, OBJECT_ATTRIBUTES* attributes, IO_STATUS_BLOCK* status, ULONG share, ULONG disposition,
-                       ULONG options);
-NTKERNELAPI NTSTATUS NtCreateFile(HANDLE* handle, ULONG access, OBJECT_ATTRIBUTES* attributes, IO_STATUS_BLOCK* status, LARGE_INTEGER* size,
-                      ULONG file_attributes, ULONG share, ULONG disposition, ULONG options, PVOID ea, ULONG ea_length);
-NTKERNELAPI NTSTATUS NtSetInformationFile(HANDLE handle, IO_STATUS_BLOCK* status, PVOID information, ULONG length, ULONG information_class);
+NTSTATUS IopParseDevice(DEVICE_OBJECT* device, OPEN_PACKET* packet, const UNICODE_STRING* remaining,
+                        PVOID* object);
+NTSTATUS IopCreateFile(HANDLE* handle, ULONG access, OBJECT_ATTRIBUTES* attributes, IO_STATUS_BLOCK* status,
+                       ULONG share, ULONG disposition, ULONG options);
+NTKERNELAPI NTSTATUS NtCreateFile(HANDLE* handle, ULONG access, OBJECT_ATTRIBUTES* attributes,
+                                  IO_STATUS_BLOCK* status, LARGE_INTEGER* size, ULONG file_attributes,
+                                  ULONG share, ULONG disposition, ULONG options, PVOID ea, ULONG ea_length);
+NTKERNELAPI NTSTATUS NtSetInformationFile(HANDLE handle, IO_STATUS_BLOCK* status, PVOID information,
+                                          ULONG length, ULONG information_class);
 
 // mm.c
 void MmInitSystem(LOADER_BLOCK* block);
@@ -194,7 +222,8 @@ typedef struct _PROCESS_PLAN {
 } PROCESS_PLAN;
 void PspInitPhase0(LOADER_BLOCK* block);
 EPROCESS* PspAllocateProcess(const char* name, ULONG64 id, ULONG64 parent, ULONG64 directory_table_base);
-ETHREAD* PsCreateSystemThread(EPROCESS* process, ULONG64 id, void (*start)(PVOID), PVOID context, LONG priority);
+ETHREAD* PsCreateSystemThread(EPROCESS* process, ULONG64 id, void (*start)(PVOID), PVOID context,
+                              LONG priority);
 EPROCESS* PspCreateUserProcess(const PROCESS_PLAN* plan);
 ETHREAD* PspCreateUserThread(EPROCESS* process, ULONG64 id, const WORK* work);
 KTHREAD* PspCreateIdleThread(ULONG number);

@@ -2,8 +2,8 @@
 #include "ntp.h"
 
 OBJECT_TYPE *ObpTypeObjectType, *ObpDirectoryObjectType, *ObpSymbolicLinkObjectType;
-NTKERNELAPI OBJECT_TYPE *ExEventObjectType, *ExMutantObjectType, *ExSemaphoreObjectType, *IoDriverObjectType, *IoDeviceObjectType,
-    *IoFileObjectType, *PsProcessType, *PsThreadType, *SeTokenObjectType;
+NTKERNELAPI OBJECT_TYPE *ExEventObjectType, *ExMutantObjectType, *ExSemaphoreObjectType, *IoDriverObjectType,
+    *IoDeviceObjectType, *IoFileObjectType, *PsProcessType, *PsThreadType, *SeTokenObjectType;
 OBJECT_TYPE* IoCompletionObjectType;
 OBJECT_DIRECTORY *ObpRootDirectoryObject, *ObpTypeDirectoryObject;
 OBJECT_TYPE* ObTypeIndexTable[256];
@@ -13,7 +13,8 @@ UCHAR ObHeaderCookie = 0x9d;
 
 static ULONG ObpHash(const UNICODE_STRING* name) {
   ULONG hash = 0;
-  for (ULONG i = 0; i < name->Length / 2; i++) hash += (hash << 1) + (hash >> 1) + RtlUpcaseUnicodeChar(name->Buffer[i]);
+  for (ULONG i = 0; i < name->Length / 2; i++)
+    hash += (hash << 1) + (hash >> 1) + RtlUpcaseUnicodeChar(name->Buffer[i]);
   return hash;
 }
 
@@ -26,7 +27,9 @@ static void ObpInsertDirectoryEntry(OBJECT_DIRECTORY* directory, const UNICODE_S
   *bucket = entry;
 }
 
-static OBJECT_HEADER* ObpHeader(PVOID object) { return CONTAINING_RECORD(object, OBJECT_HEADER, Body); }
+static OBJECT_HEADER* ObpHeader(PVOID object) {
+  return CONTAINING_RECORD(object, OBJECT_HEADER, Body);
+}
 
 static UCHAR ObpEncodeIndex(OBJECT_HEADER* header, UCHAR index) {
   return (UCHAR)(index ^ ObHeaderCookie ^ (UCHAR)((ULONG64)header >> 8));
@@ -45,15 +48,18 @@ static ULONG ObpPoolTag(UCHAR index) {
 }
 
 // Header and optional headers stand before the object: name information, then (nearest) the creator's.
-static PVOID ObpCreateObject(UCHAR index, ULONG64 size, OBJECT_DIRECTORY* directory, const UNICODE_STRING* name, BOOLEAN creator) {
-  ULONG64 before = (name != NULL ? sizeof(OBJECT_HEADER_NAME_INFO) : 0) + (creator ? sizeof(OBJECT_HEADER_CREATOR_INFO) : 0);
+static PVOID ObpCreateObject(UCHAR index, ULONG64 size, OBJECT_DIRECTORY* directory,
+                             const UNICODE_STRING* name, BOOLEAN creator) {
+  ULONG64 before = (name != NULL ? sizeof(OBJECT_HEADER_NAME_INFO) : 0) +
+                   (creator ? sizeof(OBJECT_HEADER_CREATOR_INFO) : 0);
   ULONG64 total = before + OFFSET_OF(OBJECT_HEADER, Body) + size;
   UCHAR* block = ExAllocatePoolWithTag(NonPagedPool, total, ObpPoolTag(index));
   memset(block, 0, total);
   OBJECT_HEADER* header = (OBJECT_HEADER*)(block + before);
   header->PointerCount = 1;
   header->TypeIndex = ObpEncodeIndex(header, index);
-  header->InfoMask = (UCHAR)((name != NULL ? OB_INFOMASK_NAME : 0) | (creator ? OB_INFOMASK_CREATOR_INFO : 0));
+  header->InfoMask =
+      (UCHAR)((name != NULL ? OB_INFOMASK_NAME : 0) | (creator ? OB_INFOMASK_CREATOR_INFO : 0));
   header->Flags = 0x10;  // permanent
   if (creator) InitializeListHead(&((OBJECT_HEADER_CREATOR_INFO*)header - 1)->TypeList);
   PVOID object = &header->Body;
@@ -71,7 +77,8 @@ static PVOID ObpCreateObject(UCHAR index, ULONG64 size, OBJECT_DIRECTORY* direct
   return object;
 }
 
-PVOID ObCreateObject(OBJECT_TYPE* type, ULONG64 size, OBJECT_DIRECTORY* directory, const UNICODE_STRING* name) {
+PVOID ObCreateObject(OBJECT_TYPE* type, ULONG64 size, OBJECT_DIRECTORY* directory,
+                     const UNICODE_STRING* name) {
   type->TotalNumberOfObjects++;
   // Types, and only they, keep a list of their objects: those have a creator's header.
   return ObpCreateObject(type->Index, size, directory, name, type == ObpTypeObjectType);
@@ -101,7 +108,8 @@ static OBJECT_TYPE* ObpCreateObjectType(UCHAR index, const WCHAR* text) {
   InitializeListHead(&type->TypeList);
   InitializeListHead(&type->CallbackList);
   type->Index = index;
-  type->Name = ((OBJECT_HEADER_NAME_INFO*)((UCHAR*)ObpHeader(type) - sizeof(OBJECT_HEADER_CREATOR_INFO)) - 1)->Name;
+  type->Name =
+      ((OBJECT_HEADER_NAME_INFO*)((UCHAR*)ObpHeader(type) - sizeof(OBJECT_HEADER_CREATOR_INFO)) - 1)->Name;
   ObTypeIndexTable[index] = type;
   return type;
 }
@@ -130,7 +138,8 @@ void ObInitSystem(void) {
   for (ULONG i = 2; i < 256; i++) {
     OBJECT_TYPE* type = ObTypeIndexTable[i];
     if (type == NULL) continue;
-    OBJECT_HEADER_NAME_INFO* info = (OBJECT_HEADER_NAME_INFO*)((UCHAR*)ObpHeader(type) - sizeof(OBJECT_HEADER_CREATOR_INFO)) - 1;
+    OBJECT_HEADER_NAME_INFO* info =
+        (OBJECT_HEADER_NAME_INFO*)((UCHAR*)ObpHeader(type) - sizeof(OBJECT_HEADER_CREATOR_INFO)) - 1;
     info->Directory = ObpTypeDirectoryObject;
     ObpInsertDirectoryEntry(ObpTypeDirectoryObject, &info->Name, type);
   }
@@ -144,7 +153,8 @@ PVOID ObpLookupDirectoryEntry(OBJECT_DIRECTORY* directory, const UNICODE_STRING*
   ULONG hash = ObpHash(name);
   for (OBJECT_DIRECTORY_ENTRY* e = directory->HashBuckets[hash % HASH_BUCKETS]; e != NULL; e = e->ChainLink) {
     UCHAR* header = (UCHAR*)ObpHeader(e->Object);
-    if (((OBJECT_HEADER*)header)->InfoMask & OB_INFOMASK_CREATOR_INFO) header -= sizeof(OBJECT_HEADER_CREATOR_INFO);
+    if (((OBJECT_HEADER*)header)->InfoMask & OB_INFOMASK_CREATOR_INFO)
+      header -= sizeof(OBJECT_HEADER_CREATOR_INFO);
     if (RtlEqualUnicodeString(&((OBJECT_HEADER_NAME_INFO*)header - 1)->Name, name, TRUE)) return e->Object;
   }
   return NULL;
@@ -170,7 +180,8 @@ static UNICODE_STRING ObpNextComponent(UNICODE_STRING* path) {
   return part;
 }
 
-// Directories and symbolic links are followed here; a device takes the rest of the name into its parse routine.
+// Directories and symbolic links are followed here; a device takes the rest of the name into its parse
+// routine.
 NTSTATUS ObpLookupObjectName(const UNICODE_STRING* name, PVOID parse_context, PVOID* object) {
   UNICODE_STRING rest = *name;
   PVOID at = ObpRootDirectoryObject;
@@ -186,7 +197,8 @@ NTSTATUS ObpLookupObjectName(const UNICODE_STRING* name, PVOID parse_context, PV
     } else if (type == ObpDirectoryObjectType && rest.Length != 0) {
       UNICODE_STRING part = ObpNextComponent(&rest);
       // \?? is the caller's view of \GLOBAL??.
-      if (at == ObpRootDirectoryObject && part.Length == 4 && part.Buffer[0] == '?') RtlInitUnicodeString(&part, L"GLOBAL??");
+      if (at == ObpRootDirectoryObject && part.Length == 4 && part.Buffer[0] == '?')
+        RtlInitUnicodeString(&part, L"GLOBAL??");
       at = ObpLookupDirectoryEntry(at, &part);
     } else {
       *object = at;
@@ -196,7 +208,8 @@ NTSTATUS ObpLookupObjectName(const UNICODE_STRING* name, PVOID parse_context, PV
   }
 }
 
-NTSTATUS ObOpenObjectByNameEx(OBJECT_ATTRIBUTES* attributes, ULONG access, PVOID parse_context, HANDLE* handle) {
+NTSTATUS ObOpenObjectByNameEx(OBJECT_ATTRIBUTES* attributes, ULONG access, PVOID parse_context,
+                              HANDLE* handle) {
   PVOID object = NULL;
   NTSTATUS status = ObpLookupObjectName(attributes->ObjectName, parse_context, &object);
   if (!NT_SUCCESS(status)) return status;

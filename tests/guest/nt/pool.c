@@ -1,10 +1,11 @@
-// Pool: blocks with NT's POOL_HEADER that never cross a page, larger ones on pages of their own without a header.
-// Memory is only ever given out; what is freed changes its header and stays. Non-paged pool lies in 2 MiB pages.
+// Pool: blocks with NT's POOL_HEADER that never cross a page, larger ones on pages of their own without a
+// header. Memory is only ever given out; what is freed changes its header and stays. Non-paged pool lies in 2
+// MiB pages.
 #include "ntp.h"
 
 typedef struct {
-  ULONG64 Next;      // where the next block's header goes
-  USHORT Previous;   // size of the block before it in this page, in 16-byte units
+  ULONG64 Next;     // where the next block's header goes
+  USHORT Previous;  // size of the block before it in this page, in 16-byte units
 } POOL_CURSOR;
 
 static POOL_CURSOR KiNonPaged, KiPaged;
@@ -20,7 +21,9 @@ void ExInitializePool(void) {
   KiPaged.Next = (ULONG64)MmAllocatePagedPoolPage();
 }
 
-ULONG64 MiNonPagedPoolPhysical(PVOID block) { return KeLoaderBlock->NonPagedPoolPhysical + ((ULONG64)block - KeLoaderBlock->NonPagedPool); }
+ULONG64 MiNonPagedPoolPhysical(PVOID block) {
+  return KeLoaderBlock->NonPagedPoolPhysical + ((ULONG64)block - KeLoaderBlock->NonPagedPool);
+}
 
 static POOL_HEADER* ExpCarve(POOL_CURSOR* cursor, ULONG units, ULONG type, ULONG tag) {
   POOL_HEADER* header = (POOL_HEADER*)cursor->Next;
@@ -48,7 +51,8 @@ PVOID ExAllocatePoolWithTag(ULONG type, ULONG64 size, ULONG tag) {
     if (left < units || left == PAGE_SIZE / POOL_UNIT) {
       if (left < units) ExpCarve(cursor, left, 0, TAG('F', 'r', 'e', 'e'));
       cursor->Previous = 0;
-      if (type == PagedPool && (cursor->Next & (PAGE_SIZE - 1)) == 0) cursor->Next = (ULONG64)MmAllocatePagedPoolPage();
+      if (type == PagedPool && (cursor->Next & (PAGE_SIZE - 1)) == 0)
+        cursor->Next = (ULONG64)MmAllocatePagedPoolPage();
     }
     block = ExpCarve(cursor, units, type == PagedPool ? 3 : 2, tag) + 1;
   }

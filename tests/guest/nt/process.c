@@ -29,7 +29,9 @@ static void PspCopyString(UNICODE_STRING* to, const WCHAR* text, WCHAR** at) {
   *at += to->MaximumLength / 2;
 }
 
-static WCHAR* PspAllocateString(ULONG64 characters) { return ExAllocatePoolWithTag(PagedPool, characters * 2, TAG('S', 't', 'r', 'g')); }
+static WCHAR* PspAllocateString(ULONG64 characters) {
+  return ExAllocatePoolWithTag(PagedPool, characters * 2, TAG('S', 't', 'r', 'g'));
+}
 
 // ---- processes and threads ----
 
@@ -42,8 +44,8 @@ EPROCESS* PspAllocateProcess(const char* name, ULONG64 id, ULONG64 parent, ULONG
   process->ExitStatus = STATUS_PENDING;
   process->PriorityClass = 2;
   for (ULONG i = 0; i < 14 && name[i]; i++) process->ImageFileName[i] = (UCHAR)name[i];
-  LIST_ENTRY* heads[] = {&process->SessionProcessLinks, &process->JobLinks, &process->ThreadListHead, &process->MmProcessLinks,
-                         &process->ActiveProcessLinks};
+  LIST_ENTRY* heads[] = {&process->SessionProcessLinks, &process->JobLinks, &process->ThreadListHead,
+                         &process->MmProcessLinks, &process->ActiveProcessLinks};
   for (ULONG i = 0; i < COUNT_OF(heads); i++) InitializeListHead(heads[i]);
   process->ObjectTable = ExCreateHandleTable(process);
   if (id == 0) return process;  // the idle process is on no list
@@ -53,7 +55,8 @@ EPROCESS* PspAllocateProcess(const char* name, ULONG64 id, ULONG64 parent, ULONG
   return process;
 }
 
-static ETHREAD* PspInitializeThread(EPROCESS* process, ULONG64 id, PVOID start, PVOID stack_base, LONG priority) {
+static ETHREAD* PspInitializeThread(EPROCESS* process, ULONG64 id, PVOID start, PVOID stack_base,
+                                    LONG priority) {
   ETHREAD* thread = ObCreateObject(PsThreadType, sizeof *thread, NULL, NULL);
   KeInitThread(&thread->Tcb, stack_base, &process->Pcb, priority);
   InitializeListHead(&thread->IrpList);
@@ -76,9 +79,12 @@ static ETHREAD* PspInitializeThread(EPROCESS* process, ULONG64 id, PVOID start, 
   return thread;
 }
 
-void PspSystemThreadStartup(void (*start)(PVOID), PVOID context) { start(context); }
+void PspSystemThreadStartup(void (*start)(PVOID), PVOID context) {
+  start(context);
+}
 
-ETHREAD* PsCreateSystemThread(EPROCESS* process, ULONG64 id, void (*start)(PVOID), PVOID context, LONG priority) {
+ETHREAD* PsCreateSystemThread(EPROCESS* process, ULONG64 id, void (*start)(PVOID), PVOID context,
+                              LONG priority) {
   ETHREAD* thread = PspInitializeThread(process, id, start, MmCreateKernelStack(), priority);
   thread->Tcb.SystemThread = 1;
   KiInitializeContextThread(&thread->Tcb, KiStartSystemThread, start, context);
@@ -86,7 +92,8 @@ ETHREAD* PsCreateSystemThread(EPROCESS* process, ULONG64 id, void (*start)(PVOID
 }
 
 KTHREAD* PspCreateIdleThread(ULONG number) {
-  ETHREAD* thread = PspInitializeThread(PsIdleProcess, 0, KiIdleLoop, (PVOID)KeLoaderBlock->InitialStack[number], 0);
+  ETHREAD* thread =
+      PspInitializeThread(PsIdleProcess, 0, KiIdleLoop, (PVOID)KeLoaderBlock->InitialStack[number], 0);
   thread->Tcb.InitialStack = (PVOID)KeLoaderBlock->InitialStack[number];
   thread->Tcb.SystemThread = 1;
   thread->Tcb.NextProcessorNumber = number;
@@ -123,7 +130,8 @@ KLDR_DATA_TABLE_ENTRY* PspFindLoadedModule(const WCHAR* name) {
   UNICODE_STRING wanted;
   RtlInitUnicodeString(&wanted, name);
   for (LIST_ENTRY* e = PsLoadedModuleList.Flink; e != &PsLoadedModuleList; e = e->Flink)
-    if (RtlEqualUnicodeString(&wanted, &((KLDR_DATA_TABLE_ENTRY*)e)->BaseDllName, TRUE)) return (KLDR_DATA_TABLE_ENTRY*)e;
+    if (RtlEqualUnicodeString(&wanted, &((KLDR_DATA_TABLE_ENTRY*)e)->BaseDllName, TRUE))
+      return (KLDR_DATA_TABLE_ENTRY*)e;
   return NULL;
 }
 
@@ -152,7 +160,8 @@ static MM_SESSION_SPACE* PspSession(ULONG id, EPROCESS* process) {
   return sessions[id];
 }
 
-static void PspAddUserModule(PEB_LDR_DATA* loader, LDR_DATA_TABLE_ENTRY* entry, const LOADED_IMAGE* image, const WCHAR* path, WCHAR** text) {
+static void PspAddUserModule(PEB_LDR_DATA* loader, LDR_DATA_TABLE_ENTRY* entry, const LOADED_IMAGE* image,
+                             const WCHAR* path, WCHAR** text) {
   entry->DllBase = (PVOID)image->Base;
   entry->EntryPoint = (PVOID)(image->Base + image->EntryRva);
   entry->SizeOfImage = image->Size;
@@ -202,7 +211,8 @@ EPROCESS* PspCreateUserProcess(const PROCESS_PLAN* plan) {
   process->SectionBaseAddress = (PVOID)image->Base;
   process->HighestUserAddress = (PVOID)0x7fffffff0000;
   // The kernel's own name of the image: a device path.
-  OBJECT_NAME_INFORMATION* name = ExAllocatePoolWithTag(PagedPool, sizeof *name + 160 * 2, TAG('S', 'e', 'P', 'a'));
+  OBJECT_NAME_INFORMATION* name =
+      ExAllocatePoolWithTag(PagedPool, sizeof *name + 160 * 2, TAG('S', 'e', 'P', 'a'));
   WCHAR* at = (WCHAR*)(name + 1);
   PspCopyString(&name->Name, L"\\Device\\HarddiskVolume2", &at);
   UNICODE_STRING rest;
@@ -213,7 +223,8 @@ EPROCESS* PspCreateUserProcess(const PROCESS_PLAN* plan) {
   process->SeAuditProcessCreationInfo.ImageFileName = name;
   KAPC_STATE state;
   KeStackAttachProcess(&process->Pcb, &state);
-  MiMapPage(MM_SHARED_USER_DATA_VA, MI_PTE(KI_USER_SHARED_DATA)->u.Hard.PageFrameNumber, PTE_VALID | PTE_USER | 0x20 | PTE_NOEXECUTE);
+  MiMapPage(MM_SHARED_USER_DATA_VA, MI_PTE(KI_USER_SHARED_DATA)->u.Hard.PageFrameNumber,
+            PTE_VALID | PTE_USER | 0x20 | PTE_NOEXECUTE);
   MmMapUserImage(ntdll);
   MmMapUserImage(image);
   MiMapNewPages(USER_AREA, 3, PTE_USER_RW);
@@ -227,7 +238,9 @@ typedef struct {
   ULONG64 Rip, Rsp, Rcx, Rdx;
 } USER_START;
 
-USER_START* PspUserThreadStartup(USER_START* start) { return start; }
+USER_START* PspUserThreadStartup(USER_START* start) {
+  return start;
+}
 
 static const WORK* PspWriteUserStack(ETHREAD* thread, EPROCESS* process, ULONG64 base, const WORK* work) {
   TEB* teb = (TEB*)base;
@@ -251,7 +264,8 @@ ETHREAD* PspCreateUserThread(EPROCESS* process, ULONG64 id, const WORK* work) {
   for (ULONG i = 0; i < KeLoaderBlock->ImageCount; i++)
     if (KeLoaderBlock->Image[i].Base == (ULONG64)process->SectionBaseAddress)
       program = (PVOID)(KeLoaderBlock->Image[i].Base + KeLoaderBlock->Image[i].EntryRva);
-  ETHREAD* thread = PspInitializeThread(process, id, (PVOID)(ntdll->Base + ntdll->EntryRva), MmCreateKernelStack(), 9);
+  ETHREAD* thread =
+      PspInitializeThread(process, id, (PVOID)(ntdll->Base + ntdll->EntryRva), MmCreateKernelStack(), 9);
   thread->Win32StartAddress = program;
   thread->Tcb.Teb = (PVOID)base;
   thread->Tcb.PreviousMode = UserMode;
@@ -260,7 +274,8 @@ ETHREAD* PspCreateUserThread(EPROCESS* process, ULONG64 id, const WORK* work) {
   const WORK* argument = PspWriteUserStack(thread, process, base, work);
   KeUnstackDetachProcess(&state);
   USER_START* start = ExAllocatePoolWithTag(NonPagedPool, sizeof *start, TAG('P', 's', 'S', 't'));
-  *start = (USER_START){ntdll->Base + ntdll->EntryRva, (ULONG64)argument - 8, (ULONG64)program, (ULONG64)argument};
+  *start =
+      (USER_START){ntdll->Base + ntdll->EntryRva, (ULONG64)argument - 8, (ULONG64)program, (ULONG64)argument};
   KiInitializeContextThread(&thread->Tcb, KiStartUserThread, start, NULL);
   return thread;
 }
@@ -274,5 +289,6 @@ void PspInitPhase0(LOADER_BLOCK* block) {
   KPRCB* prcb = KeGetCurrentPrcb();
   prcb->IdleThread = prcb->CurrentThread = PspCreateIdleThread(0);
   for (ULONG i = 0; i < block->KernelImageCount; i++)
-    MiAddLoadedModule(&block->Image[i], i == 0 ? L"\\SystemRoot\\system32\\" : L"\\SystemRoot\\System32\\drivers\\");
+    MiAddLoadedModule(&block->Image[i],
+                      i == 0 ? L"\\SystemRoot\\system32\\" : L"\\SystemRoot\\System32\\drivers\\");
 }

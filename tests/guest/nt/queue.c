@@ -1,4 +1,5 @@
-// Queues: the one behind I/O completion ports (KQUEUE) and the one of the system's worker threads (KPRIQUEUE).
+// Queues: the one behind I/O completion ports (KQUEUE) and the one of the system's worker threads
+// (KPRIQUEUE).
 #include "ntp.h"
 
 EX_WORK_QUEUE* ExWorkQueues[2];  // in NT hung from ExPartition..., by node and kind
@@ -86,7 +87,8 @@ void ExpWorkerThread(PVOID context) {
   EX_WORK_QUEUE* queue = context;
   PsGetCurrentThread()->SameThreadPassiveFlags |= 1;  // ActiveExWorker
   for (;;) {
-    WORK_QUEUE_ITEM* item = CONTAINING_RECORD(KeRemovePriQueue(&queue->WorkPriQueue, KernelMode), WORK_QUEUE_ITEM, List);
+    WORK_QUEUE_ITEM* item =
+        CONTAINING_RECORD(KeRemovePriQueue(&queue->WorkPriQueue, KernelMode), WORK_QUEUE_ITEM, List);
     item->WorkerRoutine(item->Parameter);
     queue->WorkItemsProcessed++;
   }
@@ -103,4 +105,6 @@ void ExpInitializeWorkQueues(void) {
   }
 }
 
-void ExQueueWorkItem(WORK_QUEUE_ITEM* item, ULONG queue) { KeInsertPriQueue(&ExWorkQueues[0]->WorkPriQueue, &item->List, (LONG)queue); }
+void ExQueueWorkItem(WORK_QUEUE_ITEM* item, ULONG queue) {
+  KeInsertPriQueue(&ExWorkQueues[0]->WorkPriQueue, &item->List, (LONG)queue);
+}

@@ -1,6 +1,6 @@
-// Executive resources. Rules from the public documentation of ExAcquireResource...Lite and of !locks: the exclusive
-// owner and the first shared one stand in OwnerEntry, more shared ones in OwnerTable, whose first slot holds its
-// size; who must wait hangs an entry on its own stack into a ring.
+// Executive resources. Rules from the public documentation of ExAcquireResource...Lite and of !locks: the
+// exclusive owner and the first shared one stand in OwnerEntry, more shared ones in OwnerTable, whose first
+// slot holds its size; who must wait hangs an entry on its own stack into a ring.
 #include "ntp.h"
 
 LIST_ENTRY ExpSystemResourcesList = {&ExpSystemResourcesList, &ExpSystemResourcesList};
@@ -79,7 +79,8 @@ BOOLEAN ExpAcquireResourceExclusiveLite(ERESOURCE* resource) {
 // Shared access waits behind exclusive waiters, or they would never get their turn.
 BOOLEAN ExpAcquireResourceSharedLite(ERESOURCE* resource) {
   KTHREAD* thread = KeGetCurrentThread();
-  if (resource->ActiveEntries == 0 || (!(resource->Flag & ResourceOwnedExclusive) && resource->NumberOfExclusiveWaiters == 0)) {
+  if (resource->ActiveEntries == 0 ||
+      (!(resource->Flag & ResourceOwnedExclusive) && resource->NumberOfExclusiveWaiters == 0)) {
     ExpAddOwner(resource, thread);
     KeReleaseSpinLock(&resource->SpinLock, PASSIVE_LEVEL);
     return TRUE;

@@ -21,9 +21,25 @@ void RtlInitUnicodeString(UNICODE_STRING* string, const WCHAR* text) {
   string->Buffer = (WCHAR*)text;
 }
 
-WCHAR RtlUpcaseUnicodeChar(WCHAR c) { return c >= 'a' && c <= 'z' ? (WCHAR)(c - 'a' + 'A') : c; }
+WCHAR RtlUpcaseUnicodeChar(WCHAR c) {
+  return c >= 'a' && c <= 'z' ? (WCHAR)(c - 'a' + 'A') : c;
+}
+
+// The curtain. Processor 1 compares names when the machine is to freeze. So that the dump does not depend on
+// when that is, it stops at one certain comparison, waits until the other processor sleeps, and calls QEMU's
+// pvpanic device, which freezes the machine at this instruction.
+#define LAST_COMPARISON 150000
+
+FORCEINLINE void KiFreezeAtLastComparison(void) {
+  static ULONG comparisons;
+  if (KeGetCurrentPrcb()->Number != 1 || ++comparisons != LAST_COMPARISON) return;
+  while (KiLastProcessorIdle == 0) _mm_pause();
+  for (ULONG i = 0; i < 1000; i++) _mm_pause();  // it has some instructions to go
+  WRITE_PORT_UCHAR(0x505, 1);
+}
 
 BOOLEAN RtlEqualUnicodeString(const UNICODE_STRING* a, const UNICODE_STRING* b, BOOLEAN ignore_case) {
+  KiFreezeAtLastComparison();
   if (a->Length != b->Length) return FALSE;
   for (ULONG i = 0; i < a->Length / 2; i++) {
     WCHAR x = a->Buffer[i], y = b->Buffer[i];
@@ -32,9 +48,10 @@ BOOLEAN RtlEqualUnicodeString(const UNICODE_STRING* a, const UNICODE_STRING* b, 
   return TRUE;
 }
 
-// The next short name of a long one: its first six characters, a tilde, a number; from the fifth on a hash of the
-// long name takes the place of four characters (documented behaviour of 8.3 names on NTFS).
-void RtlGenerate8dot3Name(const UNICODE_STRING* name, BOOLEAN allow_extended, GENERATE_NAME_CONTEXT* context, UNICODE_STRING* name8dot3) {
+// The next short name of a long one: its first six characters, a tilde, a number; from the fifth on a hash of
+// the long name takes the place of four characters (documented behaviour of 8.3 names on NTFS).
+void RtlGenerate8dot3Name(const UNICODE_STRING* name, BOOLEAN allow_extended, GENERATE_NAME_CONTEXT* context,
+                          UNICODE_STRING* name8dot3) {
   if (context->NameLength == 0) {
     for (ULONG i = 0; i < name->Length / 2 && context->NameLength < 6; i++)
       context->NameBuffer[context->NameLength++] = RtlUpcaseUnicodeChar(name->Buffer[i]);
@@ -74,7 +91,9 @@ void KeReleaseSpinLock(volatile ULONG64* lock, ULONG64 irql) {
 
 // ---- debug console: port 0xe9, QEMU's -debugcon ----
 
-static void KdpPutChar(CHAR c) { WRITE_PORT_UCHAR(0xe9, (UCHAR)c); }
+static void KdpPutChar(CHAR c) {
+  WRITE_PORT_UCHAR(0xe9, (UCHAR)c);
+}
 
 static void KdpPutNumber(ULONG64 value, ULONG base, ULONG digits) {
   CHAR text[20];
@@ -103,12 +122,24 @@ ULONG DbgPrint(const char* format, ...) {
       case 's':
         for (const char* s = __builtin_va_arg(arguments, const char*); *s; s++) KdpPutChar(*s);
         break;
-      case 'u': KdpPutNumber(__builtin_va_arg(arguments, ULONG64), 10, 1); break;
-      case 'x': KdpPutNumber(__builtin_va_arg(arguments, ULONG64), 16, 1); break;
-      case 'p': KdpPutNumber(__builtin_va_arg(arguments, ULONG64), 16, 16); break;
-      case 'c': KdpPutChar((CHAR)__builtin_va_arg(arguments, ULONG64)); break;
-      case 'Z': KdpPutString(__builtin_va_arg(arguments, const UNICODE_STRING*)); break;
-      default: KdpPutChar(*format); break;
+      case 'u':
+        KdpPutNumber(__builtin_va_arg(arguments, ULONG64), 10, 1);
+        break;
+      case 'x':
+        KdpPutNumber(__builtin_va_arg(arguments, ULONG64), 16, 1);
+        break;
+      case 'p':
+        KdpPutNumber(__builtin_va_arg(arguments, ULONG64), 16, 16);
+        break;
+      case 'c':
+        KdpPutChar((CHAR) __builtin_va_arg(arguments, ULONG64));
+        break;
+      case 'Z':
+        KdpPutString(__builtin_va_arg(arguments, const UNICODE_STRING*));
+        break;
+      default:
+        KdpPutChar(*format);
+        break;
     }
   }
   __builtin_va_end(arguments);

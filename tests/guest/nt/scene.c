@@ -1,7 +1,7 @@
-// The play. php-cgi.exe creates a session file in \Windows\Temp and, on processor 1, looks for a short name for it
-// while it holds the directory. A service wants to move a file there and holds the profile directory meanwhile.
-// Whoever logs on needs the profile. The clock jumps, so that waits of minutes take no time; then the machine
-// freezes. What stands on the stage is printed for dump.py: the analysis must find the same.
+// The play. php-cgi.exe creates a session file in \Windows\Temp and, on processor 1, looks for a short name
+// for it while it holds the directory. A service wants to move a file there and holds the profile directory
+// meanwhile. Whoever logs on needs the profile. The clock jumps, so that waits of minutes take no time; then
+// the machine freezes. What stands on the stage is printed for dump.py: the analysis must find the same.
 #include "ntp.h"
 
 #define SECONDS(n) ((n) * 64u)
@@ -22,18 +22,28 @@ static ULONG actor_count;
 static KEVENT MiZeroPageEvent, KiBalanceSetEvent;
 static KTIMER KiBalanceSetTimer;
 
-#define PHP(pid) {"php-cgi.exe", L"C:\\PHP\\php-cgi.exe", L"\"C:\\PHP\\php-cgi.exe\"", "php-cgi.exe", pid, 3120, 0}
+#define PHP(pid) \
+  {"php-cgi.exe", L"C:\\PHP\\php-cgi.exe", L"\"C:\\PHP\\php-cgi.exe\"", "php-cgi.exe", pid, 3120, 0}
 static const PROCESS_PLAN plans[] = {
-    {"smss.exe", L"C:\\Windows\\System32\\smss.exe", L"\\SystemRoot\\System32\\smss.exe", "service.exe", 368, 4, 0},
+    {"smss.exe", L"C:\\Windows\\System32\\smss.exe", L"\\SystemRoot\\System32\\smss.exe", "service.exe", 368,
+     4, 0},
     {"winlogon.exe", L"C:\\Windows\\System32\\winlogon.exe", L"winlogon.exe", "service.exe", 612, 368, 1},
-    {"lsass.exe", L"C:\\Windows\\System32\\lsass.exe", L"C:\\Windows\\system32\\lsass.exe", "service.exe", 696, 368, 0},
-    {"svchost.exe", L"C:\\Windows\\System32\\svchost.exe", L"C:\\Windows\\system32\\svchost.exe -k netsvcs -s ProfSvc", "service.exe", 1044,
-     696, 0},
-    {"svchost.exe", L"C:\\Windows\\System32\\svchost.exe", L"C:\\Windows\\System32\\svchost.exe -k NetworkService -s TermService",
-     "service.exe", 1128, 696, 0},
-    {"w3wp.exe", L"C:\\Windows\\System32\\inetsrv\\w3wp.exe", L"c:\\windows\\system32\\inetsrv\\w3wp.exe -ap \"DefaultAppPool\"",
-     "service.exe", 3120, 1044, 0},
-    PHP(4212), PHP(4588), PHP(4620), PHP(4704), PHP(4812), PHP(4936), PHP(5008), PHP(5124),
+    {"lsass.exe", L"C:\\Windows\\System32\\lsass.exe", L"C:\\Windows\\system32\\lsass.exe", "service.exe",
+     696, 368, 0},
+    {"svchost.exe", L"C:\\Windows\\System32\\svchost.exe",
+     L"C:\\Windows\\system32\\svchost.exe -k netsvcs -s ProfSvc", "service.exe", 1044, 696, 0},
+    {"svchost.exe", L"C:\\Windows\\System32\\svchost.exe",
+     L"C:\\Windows\\System32\\svchost.exe -k NetworkService -s TermService", "service.exe", 1128, 696, 0},
+    {"w3wp.exe", L"C:\\Windows\\System32\\inetsrv\\w3wp.exe",
+     L"c:\\windows\\system32\\inetsrv\\w3wp.exe -ap \"DefaultAppPool\"", "service.exe", 3120, 1044, 0},
+    PHP(4212),
+    PHP(4588),
+    PHP(4620),
+    PHP(4704),
+    PHP(4812),
+    PHP(4936),
+    PHP(5008),
+    PHP(5124),
 };
 #define FIRST_LATE 5  // those before it start with the machine
 static EPROCESS* processes[COUNT_OF(plans)];
@@ -66,7 +76,8 @@ static ACTOR* cast(ETHREAD* thread, EPROCESS* of, const char* reason, const char
   return actor;
 }
 
-static ETHREAD* user_thread(ULONG pid, ULONG64 id, const WORK* work, const char* reason, const char* lock, PVOID object) {
+static ETHREAD* user_thread(ULONG pid, ULONG64 id, const WORK* work, const char* reason, const char* lock,
+                            PVOID object) {
   ETHREAD* thread = PspCreateUserThread(process(pid), id, work);
   cast(thread, process(pid), reason, lock, object);
   KiReadyThread(&thread->Tcb);
@@ -79,7 +90,8 @@ static void set_text(WCHAR* to, const WCHAR* text) {
   }
 }
 
-static ETHREAD* file_thread(ULONG pid, ULONG64 id, ULONG kind, const WCHAR* path, const WCHAR* target, const char* lock) {
+static ETHREAD* file_thread(ULONG pid, ULONG64 id, ULONG kind, const WCHAR* path, const WCHAR* target,
+                            const char* lock) {
   WORK work = {kind, NULL, 0, {0}, {0}};
   set_text(work.Path, path);
   if (target != NULL) set_text(work.Target, target);
@@ -123,21 +135,26 @@ static FILE_OBJECT* open_for(ULONG pid, const WCHAR* path, ULONG options) {
   PVOID file = NULL;
   KAPC_STATE state;
   KeStackAttachProcess(&process(pid)->Pcb, &state);
-  NTSTATUS result = IopCreateFile(&handle, FILE_READ_DATA | SYNCHRONIZE, &attributes, &status, FILE_SHARE_READ, FILE_OPEN, options);
+  NTSTATUS result = IopCreateFile(&handle, FILE_READ_DATA | SYNCHRONIZE, &attributes, &status,
+                                  FILE_SHARE_READ, FILE_OPEN, options);
   if (NT_SUCCESS(result)) ObReferenceObjectByHandle(handle, IoFileObjectType, &file);
   KeUnstackDetachProcess(&state);
   if (file == NULL) DbgPrint("cannot open a file: %x\n", (ULONG64)(ULONG)result);
   return file;
 }
 
-static ERESOURCE* resource_of(const FILE_OBJECT* file) { return ((FSRTL_ADVANCED_FCB_HEADER*)file->FsContext)->Resource; }
+static ERESOURCE* resource_of(const FILE_OBJECT* file) {
+  return ((FSRTL_ADVANCED_FCB_HEADER*)file->FsContext)->Resource;
+}
 
 void KeBalanceSetManager(PVOID context) {
   PVOID objects[] = {&KiBalanceSetTimer, &KiBalanceSetEvent};
   KeWaitForMultipleObjects(2, objects, WaitAny, Executive, KernelMode, FALSE, NULL, NULL);
 }
 
-void MiZeroPageThread(void) { KeWaitForSingleObject(&MiZeroPageEvent, WrFreePage, KernelMode, FALSE, NULL); }
+void MiZeroPageThread(void) {
+  KeWaitForSingleObject(&MiZeroPageEvent, WrFreePage, KernelMode, FALSE, NULL);
+}
 
 // ---- what is printed ----
 
@@ -146,23 +163,29 @@ static void print_text(const char* text) {
 }
 
 static void print_process(EPROCESS* p) {
-  DbgPrint("TRUTH {\"kind\": \"process\", \"address\": \"0x%p\", \"name\": \"%s\", \"pid\": %u, \"parent_pid\": %u}\n", p, p->ImageFileName,
-           p->UniqueProcessId, p->InheritedFromUniqueProcessId);
+  DbgPrint(
+      "TRUTH {\"kind\": \"process\", \"address\": \"0x%p\", \"name\": \"%s\", \"pid\": %u, \"parent_pid\": "
+      "%u}\n",
+      p, p->ImageFileName, p->UniqueProcessId, p->InheritedFromUniqueProcessId);
 }
 
 static void print_actor(const ACTOR* a) {
   ETHREAD* t = a->Thread;
-  DbgPrint("TRUTH {\"kind\": \"thread\", \"address\": \"0x%p\", \"process\": \"%s\", \"pid\": %u, \"tid\": %u, \"state\": \"%s\"", t,
-           a->Process->ImageFileName, t->Cid.UniqueProcess, t->Cid.UniqueThread, a->State);
+  DbgPrint(
+      "TRUTH {\"kind\": \"thread\", \"address\": \"0x%p\", \"process\": \"%s\", \"pid\": %u, \"tid\": %u, "
+      "\"state\": \"%s\"",
+      t, a->Process->ImageFileName, t->Cid.UniqueProcess, t->Cid.UniqueThread, a->State);
   if (a->Reason != NULL)
-    DbgPrint(", \"wait_reason\": \"%s\", \"waited_ms\": %u", a->Reason, (ULONG64)(KeQueryTickCount() - a->Since) * 15625 / 1000);
+    DbgPrint(", \"wait_reason\": \"%s\", \"waited_ms\": %u", a->Reason,
+             (ULONG64)(KeQueryTickCount() - a->Since) * 15625 / 1000);
   if (a->Object != NULL) DbgPrint(", \"object\": \"0x%p\"", a->Object);
   if (a->Lock != NULL) {
     DbgPrint(", \"lock\": \"");
     print_text(a->Lock);
     DbgPrint("\"");
   }
-  if (!IsListEmpty(&t->IrpList)) DbgPrint(", \"irp\": \"0x%p\"", CONTAINING_RECORD(t->IrpList.Flink, IRP, ThreadListEntry));
+  if (!IsListEmpty(&t->IrpList))
+    DbgPrint(", \"irp\": \"0x%p\"", CONTAINING_RECORD(t->IrpList.Flink, IRP, ThreadListEntry));
   DbgPrint("}\n");
 }
 
@@ -173,14 +196,15 @@ static void print_lock(const char* name, const ERESOURCE* resource, const ETHREA
 }
 
 static void print_cpu(ULONG number, const char* mode, PVOID thread) {
-  DbgPrint("TRUTH {\"kind\": \"cpu\", \"number\": %u, \"mode\": \"%s\", \"thread\": \"0x%p\"}\n", (ULONG64)number, mode, thread);
+  DbgPrint("TRUTH {\"kind\": \"cpu\", \"number\": %u, \"mode\": \"%s\", \"thread\": \"0x%p\"}\n",
+           (ULONG64)number, mode, thread);
 }
 
 static void print_modules(void) {
   for (LIST_ENTRY* e = PsLoadedModuleList.Flink; e != &PsLoadedModuleList; e = e->Flink) {
     KLDR_DATA_TABLE_ENTRY* m = (KLDR_DATA_TABLE_ENTRY*)e;
-    DbgPrint("TRUTH {\"kind\": \"module\", \"name\": \"%Z\", \"base\": \"0x%p\", \"size\": %u}\n", &m->BaseDllName, m->DllBase,
-             (ULONG64)m->SizeOfImage);
+    DbgPrint("TRUTH {\"kind\": \"module\", \"name\": \"%Z\", \"base\": \"0x%p\", \"size\": %u}\n",
+             &m->BaseDllName, m->DllBase, (ULONG64)m->SizeOfImage);
   }
 }
 
@@ -191,7 +215,8 @@ static void raise_curtain(void) {
   KeInitializeTimer(&KiBalanceSetTimer, TimerSynchronizationObject);
   KeInitializeEvent(&KiBalanceSetEvent, EventSynchronizationObject, FALSE);
   KeInitializeEvent(&MiZeroPageEvent, EventSynchronizationObject, FALSE);
-  for (ULONG i = 0; i < 3; i++) system_thread(24 + i * 4, ExpWorkerThread, ExWorkQueues[0], "WrQueue", ExWorkQueues[0]);
+  for (ULONG i = 0; i < 3; i++)
+    system_thread(24 + i * 4, ExpWorkerThread, ExWorkQueues[0], "WrQueue", ExWorkQueues[0]);
   system_thread(64, KeBalanceSetManager, NULL, "Executive", &KiBalanceSetTimer);
   event_thread(368, 372);
   event_thread(612, 616);
@@ -233,15 +258,18 @@ void Phase1Initialization(PVOID context) {
   while (*(volatile ULONG64*)&temp->OwnerEntry.OwnerThread != (ULONG64)owner) _mm_pause();
   KeAdvanceClock(SECONDS(2));
 
-  ETHREAD* service = file_thread(1044, 1072, WORK_RENAME, L"\\??\\C:\\Users\\Administrator\\ntuser.tmp", L"\\Windows\\Temp\\ntuser.tmp",
-                                 "\\Windows\\Temp");
+  ETHREAD* service = file_thread(1044, 1072, WORK_RENAME, L"\\??\\C:\\Users\\Administrator\\ntuser.tmp",
+                                 L"\\Windows\\Temp\\ntuser.tmp", "\\Windows\\Temp");
   KeAdvanceClock(SECONDS(5));
-  file_thread(612, 640, WORK_OPEN, L"\\??\\C:\\Users\\Administrator\\NTUSER.DAT", NULL, "\\Users\\Administrator");
+  file_thread(612, 640, WORK_OPEN, L"\\??\\C:\\Users\\Administrator\\NTUSER.DAT", NULL,
+              "\\Users\\Administrator");
   KeAdvanceClock(SECONDS(12));
-  file_thread(1128, 1204, WORK_CREATE, L"\\??\\C:\\Users\\Administrator\\rdp.log", NULL, "\\Users\\Administrator");
+  file_thread(1128, 1204, WORK_CREATE, L"\\??\\C:\\Users\\Administrator\\rdp.log", NULL,
+              "\\Users\\Administrator");
   for (ULONG i = 0; i < COUNT_OF(requests); i++) {
     KeAdvanceClock(SECONDS(requests[i].After));
-    file_thread(requests[i].Process, requests[i].Process + 4, WORK_CREATE, requests[i].File, NULL, "\\Windows\\Temp");
+    file_thread(requests[i].Process, requests[i].Process + 4, WORK_CREATE, requests[i].File, NULL,
+                "\\Windows\\Temp");
   }
   KeAdvanceClock(SECONDS(1));
 
@@ -256,6 +284,6 @@ void Phase1Initialization(PVOID context) {
   print_cpu(1, "kernel", owner);
   print_modules();
   DbgPrint("MEMORY %u\n", KeLoaderBlock->MemoryPages);
-  KiFreezeEvent = 1;
+  KiPlayIsOver = 1;
   MiZeroPageThread();
 }

@@ -1,5 +1,5 @@
-// System calls: the table that KiSystemCall64 looks into, and the services that only wait. The numbers are those
-// of build 19041 as public tables list them; user/ntdll.S has the other half.
+// System calls: the table that KiSystemCall64 looks into, and the services that only wait. The numbers are
+// those of build 19041 as public tables list them; user/ntdll.S has the other half.
 #include "ntp.h"
 
 #define SERVICES 0x60
@@ -28,7 +28,8 @@ NTSTATUS IoRemoveIoCompletion(KQUEUE* queue, CHAR mode, BOOLEAN alertable) {
   return STATUS_SUCCESS;
 }
 
-NTSTATUS NtRemoveIoCompletion(HANDLE handle, PVOID* key, PVOID* context, IO_STATUS_BLOCK* status, LARGE_INTEGER* timeout) {
+NTSTATUS NtRemoveIoCompletion(HANDLE handle, PVOID* key, PVOID* context, IO_STATUS_BLOCK* status,
+                              LARGE_INTEGER* timeout) {
   PVOID queue;
   NTSTATUS result = ObReferenceObjectByHandle(handle, IoCompletionObjectType, &queue);
   if (!NT_SUCCESS(result)) return result;

@@ -35,8 +35,8 @@ void KeInitThread(KTHREAD* thread, PVOID stack_base, KPROCESS* process, LONG pri
   InsertTailList(&process->ThreadListHead, &thread->ThreadListEntry);
 }
 
-// A switch frame, so that the first switch to the thread "returns" to its start function, and above it what that
-// function expects.
+// A switch frame, so that the first switch to the thread "returns" to its start function, and above it what
+// that function expects.
 void KiInitializeContextThread(KTHREAD* thread, PVOID start, PVOID argument1, PVOID argument2) {
   ULONG64* top = (ULONG64*)((ULONG64)thread->InitialStack - 0x28);
   top[0] = 0;

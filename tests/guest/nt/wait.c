@@ -1,5 +1,5 @@
-// Waiting: events, mutants, semaphores, timers. No time-out ever expires here: the clock only moves when the scene
-// moves it, and no scene lets a timer run out.
+// Waiting: events, mutants, semaphores, timers. No time-out ever expires here: the clock only moves when the
+// scene moves it, and no scene lets a timer run out.
 #include "ntp.h"
 
 static void KiInitializeHeader(DISPATCHER_HEADER* header, ULONG type, ULONG size, LONG state) {
@@ -10,7 +10,9 @@ static void KiInitializeHeader(DISPATCHER_HEADER* header, ULONG type, ULONG size
   InitializeListHead(&header->WaitListHead);
 }
 
-void KeInitializeEvent(KEVENT* event, ULONG type, BOOLEAN state) { KiInitializeHeader(&event->Header, type, sizeof *event, state); }
+void KeInitializeEvent(KEVENT* event, ULONG type, BOOLEAN state) {
+  KiInitializeHeader(&event->Header, type, sizeof *event, state);
+}
 
 void KeInitializeSemaphore(KSEMAPHORE* semaphore, LONG count, LONG limit) {
   KiInitializeHeader(&semaphore->Header, SemaphoreObject, sizeof *semaphore, count);
@@ -38,7 +40,8 @@ void KeInitializeMutant(KMUTANT* mutant, BOOLEAN initial_owner) {
 }
 
 static BOOLEAN KiIsSignalled(const DISPATCHER_HEADER* object, const KTHREAD* thread) {
-  if (object->Type == MutantObject) return object->SignalState > 0 || ((const KMUTANT*)object)->OwnerThread == thread;
+  if (object->Type == MutantObject)
+    return object->SignalState > 0 || ((const KMUTANT*)object)->OwnerThread == thread;
   return object->SignalState > 0;
 }
 
@@ -46,12 +49,17 @@ static BOOLEAN KiIsSignalled(const DISPATCHER_HEADER* object, const KTHREAD* thr
 static void KiSatisfyWait(DISPATCHER_HEADER* object, KTHREAD* thread) {
   switch (object->Type) {
     case EventSynchronizationObject:
-    case TimerSynchronizationObject: object->SignalState = 0; break;
-    case SemaphoreObject: object->SignalState--; break;
+    case TimerSynchronizationObject:
+      object->SignalState = 0;
+      break;
+    case SemaphoreObject:
+      object->SignalState--;
+      break;
     case MutantObject:
       if (--object->SignalState == 0) KiTakeMutant((KMUTANT*)object, thread);
       break;
-    default: break;
+    default:
+      break;
   }
 }
 
@@ -66,7 +74,8 @@ static void KiLinkWait(KTHREAD* thread, ULONG index, DISPATCHER_HEADER* object, 
 }
 
 // The blocks are linked; gives the processor away until something ends the wait.
-NTSTATUS KiCommitThreadWait(KTHREAD* thread, KWAIT_REASON reason, CHAR mode, BOOLEAN alertable, ULONG blocks) {
+NTSTATUS KiCommitThreadWait(KTHREAD* thread, KWAIT_REASON reason, CHAR mode, BOOLEAN alertable,
+                            ULONG blocks) {
   KPRCB* prcb = KeGetCurrentPrcb();
   thread->WaitBlockCount = (UCHAR)blocks;
   thread->WaitReason = (UCHAR)reason;
@@ -125,7 +134,8 @@ LONG KeReleaseMutant(KMUTANT* mutant, LONG increment, BOOLEAN abandoned, BOOLEAN
   return before;
 }
 
-NTSTATUS KeWaitForSingleObject(PVOID object, KWAIT_REASON reason, CHAR mode, BOOLEAN alertable, LARGE_INTEGER* timeout) {
+NTSTATUS KeWaitForSingleObject(PVOID object, KWAIT_REASON reason, CHAR mode, BOOLEAN alertable,
+                               LARGE_INTEGER* timeout) {
   KTHREAD* thread = KeGetCurrentThread();
   if (KiIsSignalled(object, thread)) {
     KiSatisfyWait(object, thread);
@@ -137,8 +147,8 @@ NTSTATUS KeWaitForSingleObject(PVOID object, KWAIT_REASON reason, CHAR mode, BOO
 }
 
 // Up to three objects: the thread's own blocks are used. WaitAll only where all are signalled already.
-NTSTATUS KeWaitForMultipleObjects(ULONG count, PVOID objects[], ULONG wait_type, KWAIT_REASON reason, CHAR mode, BOOLEAN alertable,
-                                  LARGE_INTEGER* timeout, KWAIT_BLOCK* blocks) {
+NTSTATUS KeWaitForMultipleObjects(ULONG count, PVOID objects[], ULONG wait_type, KWAIT_REASON reason,
+                                  CHAR mode, BOOLEAN alertable, LARGE_INTEGER* timeout, KWAIT_BLOCK* blocks) {
   KTHREAD* thread = KeGetCurrentThread();
   for (ULONG i = 0; i < count && wait_type == WaitAny; i++)
     if (KiIsSignalled(objects[i], thread)) {
@@ -154,7 +164,8 @@ NTSTATUS KeWaitForMultipleObjects(ULONG count, PVOID objects[], ULONG wait_type,
 NTSTATUS KeDelayExecutionThread(CHAR mode, BOOLEAN alertable, LARGE_INTEGER* interval) {
   KTHREAD* thread = KeGetCurrentThread();
   KTIMER* timer = &thread->Timer;
-  ULONG64 now = (ULONG64)(ULONG)SharedUserData->InterruptTime.High1Time << 32 | SharedUserData->InterruptTime.LowPart;
+  ULONG64 now =
+      (ULONG64)(ULONG)SharedUserData->InterruptTime.High1Time << 32 | SharedUserData->InterruptTime.LowPart;
   timer->Header.SignalState = 0;
   timer->DueTime.QuadPart = now - (ULONG64)interval->QuadPart;
   thread->TimerActive = 1;

@@ -6,11 +6,17 @@ static void session_file_open(WCHAR* path) {
   open_file(path, FILE_CREATE, &file);
 }
 
-static void session_start(WORK* work) { session_file_open(work->Path); }
+static void session_start(WORK* work) {
+  session_file_open(work->Path);
+}
 
-static void execute_request(WORK* work) { session_start(work); }
+static void execute_request(WORK* work) {
+  session_start(work);
+}
 
-static void signal_thread(WORK* work) { NtWaitForSingleObject(work->Object, FALSE, NULL); }
+static void signal_thread(WORK* work) {
+  NtWaitForSingleObject(work->Object, FALSE, NULL);
+}
 
 void thread_main(WORK* work) {
   for (;;)

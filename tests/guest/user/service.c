@@ -7,7 +7,9 @@ static void wait_for_request(WORK* work) {
   NtRemoveIoCompletion(work->Object, &key, &context, &status, NULL);
 }
 
-static void wait_for_event(WORK* work) { NtWaitForSingleObject(work->Object, FALSE, NULL); }
+static void wait_for_event(WORK* work) {
+  NtWaitForSingleObject(work->Object, FALSE, NULL);
+}
 
 static void sleep(WORK* work) {
   LARGE_INTEGER interval = {.QuadPart = work->Interval};
@@ -38,11 +40,23 @@ static void move_file(WORK* work) {
 
 void thread_main(WORK* work) {
   for (;;) switch (work->Kind) {
-      case WORK_QUEUE: wait_for_request(work); break;
-      case WORK_WAIT: wait_for_event(work); break;
-      case WORK_SLEEP: sleep(work); break;
-      case WORK_OPEN: load_user_profile(work); break;
-      case WORK_CREATE: write_file(work); break;
-      case WORK_RENAME: move_file(work); break;
+      case WORK_QUEUE:
+        wait_for_request(work);
+        break;
+      case WORK_WAIT:
+        wait_for_event(work);
+        break;
+      case WORK_SLEEP:
+        sleep(work);
+        break;
+      case WORK_OPEN:
+        load_user_profile(work);
+        break;
+      case WORK_CREATE:
+        write_file(work);
+        break;
+      case WORK_RENAME:
+        move_file(work);
+        break;
     }
 }
