@@ -1,5 +1,5 @@
-// The boot loader: loads the PE images that multiboot put into memory, builds the kernel's address space as NT's
-// own loader would leave it, and jumps to KiSystemStartup.
+// The boot loader: loads the PE images that multiboot put into memory, builds the kernel's address space as
+// NT's own loader would leave it, and jumps to KiSystemStartup.
 #include "../inc/loader.h"
 
 typedef struct {
@@ -43,7 +43,9 @@ static ULONG64 next_page = FIRST_PAGE;
 static ULONG64 kernel_tables;
 static LOADER_BLOCK block;
 
-static void out(USHORT port, UCHAR value) { __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port)); }
+static void out(USHORT port, UCHAR value) {
+  __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port));
+}
 
 static void print(const char* s) {
   while (*s) out(0xe9, (UCHAR)*s++);
@@ -104,19 +106,30 @@ static ULONG64* entry(ULONG64 root, ULONG64 va, int level) {
 }
 
 static void map(ULONG64 va, ULONG64 pa, ULONG64 pages, ULONG64 flags) {
-  for (ULONG64 i = 0; i < pages; i++) *entry(kernel_tables, va + i * PAGE_SIZE, 0) = (pa + i * PAGE_SIZE) | flags;
+  for (ULONG64 i = 0; i < pages; i++)
+    *entry(kernel_tables, va + i * PAGE_SIZE, 0) = (pa + i * PAGE_SIZE) | flags;
 }
 
-static void map_new(ULONG64 va, ULONG64 pages) { map(va, allocate(pages), pages, PTE_RW); }
+static void map_new(ULONG64 va, ULONG64 pages) {
+  map(va, allocate(pages), pages, PTE_RW);
+}
 
 // ---- PE images (offsets: Microsoft's PE format specification) ----
 
-static ULONG u32(const UCHAR* p) { return *(const ULONG*)p; }
-static USHORT u16(const UCHAR* p) { return *(const USHORT*)p; }
+static ULONG u32(const UCHAR* p) {
+  return *(const ULONG*)p;
+}
+static USHORT u16(const UCHAR* p) {
+  return *(const USHORT*)p;
+}
 
-static const UCHAR* optional_header(const UCHAR* image) { return image + u32(image + 0x3c) + 24; }
+static const UCHAR* optional_header(const UCHAR* image) {
+  return image + u32(image + 0x3c) + 24;
+}
 
-static ULONG directory(const UCHAR* image, int index) { return u32(optional_header(image) + 112 + index * 8); }
+static ULONG directory(const UCHAR* image, int index) {
+  return u32(optional_header(image) + 112 + index * 8);
+}
 
 static ULONG64 find_export(const LOADED_IMAGE* image, const char* name) {
   const UCHAR* base = (const UCHAR*)image->Physical;
@@ -166,7 +179,8 @@ static void map_image(const UCHAR* image, ULONG64 va, ULONG size) {
     ULONG64 flags = PTE_RO;
     for (int i = 0; i < count; i++) {
       const UCHAR* s = sections + i * 40;
-      if (offset < u32(s + 12) || offset >= u32(s + 12) + ((u32(s + 8) + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1))) continue;
+      if (offset < u32(s + 12) || offset >= u32(s + 12) + ((u32(s + 8) + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)))
+        continue;
       ULONG characteristics = u32(s + 36);
       if (characteristics & 0x80000000) flags = PTE_RW;
       if (characteristics & 0x20000000) flags &= ~(1ull << 63);
@@ -255,7 +269,8 @@ static void map_pool(void) {
   block.NonPagedPoolSize = NONPAGED_POOL_SIZE;
   block.NonPagedPoolPhysical = allocate(NONPAGED_POOL_SIZE / PAGE_SIZE);
   for (ULONG64 at = 0; at < NONPAGED_POOL_SIZE; at += 0x200000)
-    *entry(kernel_tables, NONPAGED_POOL + at, 1) = (block.NonPagedPoolPhysical + at) | PTE_RW | 0x80;  // 2 MiB
+    *entry(kernel_tables, NONPAGED_POOL + at, 1) =
+        (block.NonPagedPoolPhysical + at) | PTE_RW | 0x80;  // 2 MiB
 }
 
 // Memory behind the firmware's tables may hold its leftovers.
@@ -297,6 +312,7 @@ void boot_main(const MULTIBOOT_INFO* info) {
   mailbox[5] = bootstrap;
   block.ApMailbox = (volatile ULONG64*)(LOADER_BASE + 0x1000 + ap_mailbox_offset);
   block.ApStartPage = AP_PAGE;
+  block.LoaderEnd = FIRST_PAGE / PAGE_SIZE;
   block.FirstFreePage = next_page / PAGE_SIZE;
   memcpy((void*)handed, &block, sizeof block);
 

@@ -1,7 +1,7 @@
 // Basic types and lists, with the names of the public Windows headers (ntdef.h, wdm.h).
 #pragma once
 
-typedef signed char CHAR;
+typedef char CHAR;
 typedef unsigned char UCHAR, BOOLEAN;
 typedef short SHORT;
 typedef unsigned short USHORT, WCHAR;
@@ -20,16 +20,14 @@ typedef LONG NTSTATUS;
 #define PAGE_SHIFT 12
 
 #define STATUS_SUCCESS ((NTSTATUS)0)
-#define STATUS_TIMEOUT ((NTSTATUS)0x102)
 #define STATUS_PENDING ((NTSTATUS)0x103)
 #define STATUS_INVALID_HANDLE ((NTSTATUS)0xC0000008)
 #define STATUS_OBJECT_NAME_NOT_FOUND ((NTSTATUS)0xC0000034)
 #define STATUS_INVALID_DEVICE_REQUEST ((NTSTATUS)0xC0000010)
-#define STATUS_INVALID_SYSTEM_SERVICE ((NTSTATUS)0xC000001C)
 #define NT_SUCCESS(status) ((NTSTATUS)(status) >= 0)
 
-// Functions that stand on a stack of the scene must keep a frame of their own. The whole guest is compiled with
-// -fno-inline and without tail calls; only what is marked so here disappears into its callers.
+// Functions that stand on a stack of the scene must keep a frame of their own. The whole guest is compiled
+// with -fno-inline and without tail calls; only what is marked so here disappears into its callers.
 #define FORCEINLINE static inline __attribute__((always_inline, unused))
 #define NORETURN __attribute__((noreturn))
 
@@ -45,8 +43,8 @@ typedef LONG NTSTATUS;
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define TAG(a, b, c, d) ((ULONG)(a) | (ULONG)(b) << 8 | (ULONG)(c) << 16 | (ULONG)(d) << 24)
 
-// Structures below are laid out as in build 10.0.19041.804. The number behind each member is its offset, the one
-// behind "struct" the size; layout.py turns all of them into static assertions and compares them with
+// Structures below are laid out as in build 10.0.19041.804. The number behind each member is its offset, the
+// one behind "struct" the size; layout.py turns all of them into static assertions and compares them with
 // src/symbols/facts. Members that nothing here uses are joined into Unused... arrays.
 
 typedef struct _LIST_ENTRY {  // 0x10
@@ -85,7 +83,7 @@ typedef struct _CLIENT_ID {  // 0x10
   PVOID UniqueThread;        // 0x08
 } CLIENT_ID;
 
-typedef struct _RTL_BALANCED_NODE {       // 0x18
+typedef struct _RTL_BALANCED_NODE {        // 0x18
   struct _RTL_BALANCED_NODE* Children[2];  // 0x00
   ULONG64 ParentValue;                     // 0x10
 } RTL_BALANCED_NODE;
@@ -94,9 +92,13 @@ typedef struct _RTL_AVL_TREE {  // 0x08
   RTL_BALANCED_NODE* Root;      // 0x00
 } RTL_AVL_TREE;
 
-FORCEINLINE void InitializeListHead(LIST_ENTRY* head) { head->Flink = head->Blink = head; }
+FORCEINLINE void InitializeListHead(LIST_ENTRY* head) {
+  head->Flink = head->Blink = head;
+}
 
-FORCEINLINE BOOLEAN IsListEmpty(const LIST_ENTRY* head) { return head->Flink == head; }
+FORCEINLINE BOOLEAN IsListEmpty(const LIST_ENTRY* head) {
+  return head->Flink == head;
+}
 
 FORCEINLINE void InsertTailList(LIST_ENTRY* head, LIST_ENTRY* entry) {
   LIST_ENTRY* last = head->Blink;

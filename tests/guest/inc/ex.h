@@ -44,16 +44,16 @@ typedef struct _ERESOURCE {        // 0x68
       UCHAR WaiterPriority;    // 0x1b
     };
   };
-  PVOID SharedWaiters;            // 0x20  KWAIT_CHAIN_ENTRY of the first waiter
-  PVOID ExclusiveWaiters;         // 0x28
-  OWNER_ENTRY OwnerEntry;         // 0x30  the exclusive owner, or one of the shared ones
-  ULONG ActiveEntries;            // 0x40
-  ULONG ContentionCount;          // 0x44
-  ULONG NumberOfSharedWaiters;    // 0x48
+  PVOID SharedWaiters;             // 0x20  KWAIT_CHAIN_ENTRY of the first waiter
+  PVOID ExclusiveWaiters;          // 0x28
+  OWNER_ENTRY OwnerEntry;          // 0x30  the exclusive owner, or one of the shared ones
+  ULONG ActiveEntries;             // 0x40
+  ULONG ContentionCount;           // 0x44
+  ULONG NumberOfSharedWaiters;     // 0x48
   ULONG NumberOfExclusiveWaiters;  // 0x4c
-  PVOID Reserved2;                // 0x50
-  PVOID Address;                  // 0x58
-  ULONG64 SpinLock;               // 0x60
+  PVOID Reserved2;                 // 0x50
+  PVOID Address;                   // 0x58
+  ULONG64 SpinLock;                // 0x60
 } ERESOURCE;
 
 #define ResourceOwnedExclusive 0x80  // ERESOURCE.Flag, wdm.h
@@ -96,17 +96,17 @@ typedef struct _WORK_QUEUE_ITEM {  // 0x20
   PVOID Parameter;                 // 0x18
 } WORK_QUEUE_ITEM;
 
-typedef struct _EX_WORK_QUEUE {  // 0x2e0
-  KPRIQUEUE WorkPriQueue;        // 0x000
-  PVOID Partition;               // 0x2b0
-  PVOID Node;                    // 0x2b8
-  ULONG WorkItemsProcessed;      // 0x2c0
+typedef struct _EX_WORK_QUEUE {      // 0x2e0
+  KPRIQUEUE WorkPriQueue;            // 0x000
+  PVOID Partition;                   // 0x2b0
+  PVOID Node;                        // 0x2b8
+  ULONG WorkItemsProcessed;          // 0x2c0
   ULONG WorkItemsProcessedLastPass;  // 0x2c4
-  LONG ThreadCount;              // 0x2c8
-  LONG MinThreads;               // 0x2cc  bits 0 31
-  LONG MaxThreads;               // 0x2d0
-  ULONG QueueIndex;              // 0x2d4
-  KEVENT* AllThreadsExitedEvent;  // 0x2d8
+  LONG ThreadCount;                  // 0x2c8
+  LONG MinThreads;                   // 0x2cc  bits 0 31
+  LONG MaxThreads;                   // 0x2d0
+  ULONG QueueIndex;                  // 0x2d4
+  KEVENT* AllThreadsExitedEvent;     // 0x2d8
 } EX_WORK_QUEUE;
 
 // ---- handle tables ----
@@ -132,17 +132,17 @@ typedef struct _HANDLE_TABLE_ENTRY {  // 0x10
   };
 } HANDLE_TABLE_ENTRY;
 
-typedef struct _HANDLE_TABLE {   // 0x80
-  ULONG NextHandleNeedingPool;   // 0x00
-  LONG ExtraInfoPages;           // 0x04
-  ULONG64 TableCode;             // 0x08  the table's address, its number of levels in the low two bits
-  struct _EPROCESS* QuotaProcess;  // 0x10
-  LIST_ENTRY HandleTableList;    // 0x18
-  ULONG UniqueProcessId;         // 0x28
-  ULONG Flags;                   // 0x2c
+typedef struct _HANDLE_TABLE {         // 0x80
+  ULONG NextHandleNeedingPool;         // 0x00
+  LONG ExtraInfoPages;                 // 0x04
+  ULONG64 TableCode;                   // 0x08  the table's address, its number of levels in the low two bits
+  struct _EPROCESS* QuotaProcess;      // 0x10
+  LIST_ENTRY HandleTableList;          // 0x18
+  ULONG UniqueProcessId;               // 0x28
+  ULONG Flags;                         // 0x2c
   EX_PUSH_LOCK HandleContentionEvent;  // 0x30
-  EX_PUSH_LOCK HandleTableLock;  // 0x38
+  EX_PUSH_LOCK HandleTableLock;        // 0x38
   UCHAR FreeLists[0x20];
-  PVOID DebugInfo;               // 0x60
+  PVOID DebugInfo;  // 0x60
   UCHAR Unused68[0x18];
 } HANDLE_TABLE;

@@ -38,7 +38,6 @@ typedef struct _MMPTE {
 #define PTE_KERNEL_RW (0x163ull | PTE_NOEXECUTE)
 #define PTE_KERNEL_TABLE 0x063ull
 #define PTE_USER_TABLE 0x067ull
-#define PTE_FRAME 0x000ffffffffff000ull
 
 // The slot of the top-level table that refers to the table itself. Windows 10 chooses it at boot; this is the
 // classic one, which gives PTEs at 0xfffff680`00000000.
@@ -52,17 +51,14 @@ typedef struct _MMPTE {
 typedef struct _MM_SESSION_SPACE {  // 0x5000
   LONG ReferenceCount;              // 0x0000
   ULONG LongFlags;
-  ULONG SessionId;                  // 0x0008
-  LONG ProcessReferenceToSession;   // 0x000c
-  LIST_ENTRY ProcessList;           // 0x0010  of EPROCESS.SessionProcessLinks
+  ULONG SessionId;                    // 0x0008
+  LONG ProcessReferenceToSession;     // 0x000c
+  LIST_ENTRY ProcessList;             // 0x0010  of EPROCESS.SessionProcessLinks
   ULONG64 SessionPageDirectoryIndex;  // 0x0020
-  ULONG64 NonPagablePages;          // 0x0028
-  ULONG64 CommittedPages;           // 0x0030
+  ULONG64 NonPagablePages;            // 0x0028
+  ULONG64 CommittedPages;             // 0x0030
   UCHAR Unused038[0x5000 - 0x38];
 } MM_SESSION_SPACE;
-
-// Session space is mapped by one slot of the top-level table that only the session's processes have.
-#define MM_SESSION_SPACE_VA 0xFFFFF90000000000ull
 
 typedef struct _PHYSICAL_MEMORY_RUN {  // 0x10
   ULONG64 BasePage;                    // 0x00

@@ -6,14 +6,14 @@ typedef struct _OBJECT_HEADER {  // 0x38
   LONG64 PointerCount;           // 0x00
   LONG64 HandleCount;            // 0x08
   EX_PUSH_LOCK Lock;             // 0x10
-  UCHAR TypeIndex;               // 0x18  ^ ObHeaderCookie ^ bits 8..15 of the header's address, since Windows 10
-  UCHAR TraceFlags;              // 0x19
-  UCHAR InfoMask;                // 0x1a  which optional headers stand before this one
-  UCHAR Flags;                   // 0x1b
-  ULONG Reserved;                // 0x1c
-  PVOID ObjectCreateInfo;        // 0x20
-  PVOID SecurityDescriptor;      // 0x28
-  ULONG64 Body;                  // 0x30  the object
+  UCHAR TypeIndex;           // 0x18  ^ ObHeaderCookie ^ bits 8..15 of the header's address, since Windows 10
+  UCHAR TraceFlags;          // 0x19
+  UCHAR InfoMask;            // 0x1a  which optional headers stand before this one
+  UCHAR Flags;               // 0x1b
+  ULONG Reserved;            // 0x1c
+  PVOID ObjectCreateInfo;    // 0x20
+  PVOID SecurityDescriptor;  // 0x28
+  ULONG64 Body;              // 0x30  the object
 } OBJECT_HEADER;
 
 #define OB_INFOMASK_CREATOR_INFO 1
@@ -28,27 +28,27 @@ typedef struct _OBJECT_TYPE {      // 0xd8
   ULONG TotalNumberOfHandles;      // 0x30
   ULONG HighWaterNumberOfObjects;  // 0x34
   ULONG HighWaterNumberOfHandles;  // 0x38
-  UCHAR TypeInfo[0xb8 - 0x40];     // 0x40
+  ULONG64 TypeInfo[15];            // 0x40
   EX_PUSH_LOCK TypeLock;           // 0xb8
   ULONG Key;                       // 0xc0
   LIST_ENTRY CallbackList;         // 0xc8
 } OBJECT_TYPE;
 
-typedef struct _OBJECT_DIRECTORY_ENTRY {       // 0x18
+typedef struct _OBJECT_DIRECTORY_ENTRY {      // 0x18
   struct _OBJECT_DIRECTORY_ENTRY* ChainLink;  // 0x00
-  PVOID Object;                                // 0x08
-  ULONG HashValue;                             // 0x10
+  PVOID Object;                               // 0x08
+  ULONG HashValue;                            // 0x10
 } OBJECT_DIRECTORY_ENTRY;
 
-typedef struct _OBJECT_DIRECTORY {          // 0x158
-  OBJECT_DIRECTORY_ENTRY* HashBuckets[37];  // 0x000
-  EX_PUSH_LOCK Lock;                        // 0x128
-  PVOID DeviceMap;                          // 0x130
+typedef struct _OBJECT_DIRECTORY {            // 0x158
+  OBJECT_DIRECTORY_ENTRY* HashBuckets[37];    // 0x000
+  EX_PUSH_LOCK Lock;                          // 0x128
+  PVOID DeviceMap;                            // 0x130
   struct _OBJECT_DIRECTORY* ShadowDirectory;  // 0x138
-  PVOID NamespaceEntry;                     // 0x140
-  PVOID SessionObject;                      // 0x148
-  ULONG Flags;                              // 0x150
-  ULONG SessionId;                          // 0x154
+  PVOID NamespaceEntry;                       // 0x140
+  PVOID SessionObject;                        // 0x148
+  ULONG Flags;                                // 0x150
+  ULONG SessionId;                            // 0x154
 } OBJECT_DIRECTORY;
 
 typedef struct _OBJECT_HEADER_NAME_INFO {  // 0x20
