@@ -48,6 +48,11 @@ class Isf:
         self.build = os.path.basename(path).split("-")[1]
         self.types, self.enums, self.base = self.j["user_types"], self.j["enums"], self.j["base_types"]
 
+    @staticmethod
+    def unnamed(t):
+        """PDBs call them <unnamed-tag>; tools that made the tables __unnamed_1a2 or __anonymous_1a2."""
+        return "unnamed" in t.get("name", "") or "anonymous" in t.get("name", "")
+
     def size(self, t):
         k = t["kind"]
         if k == "base": return self.base[t["name"]]["size"]
@@ -63,9 +68,9 @@ class Isf:
         if k == "base": return base_text(t["name"], self.base[t["name"]])
         if k == "pointer":
             s = t["subtype"]
-            return "Ptr64 " + ("Void" if s["kind"] == "function" or "unnamed" in s.get("name", "") else self.text(s))
+            return "Ptr64 " + ("Void" if s["kind"] == "function" or self.unnamed(s) else self.text(s))
         if k == "array":
-            if "unnamed" in t["subtype"].get("name", ""): return "[%d] Uint1B" % self.size(t)
+            if self.unnamed(t["subtype"]): return "[%d] Uint1B" % self.size(t)
             return "[%d] %s" % (t["count"], self.text(t["subtype"]))
         if k in ("struct", "union", "class"): return t["name"]
         if k == "enum": return "enum " + t["name"]
@@ -78,7 +83,7 @@ class Isf:
             t, o = f["type"], base + f["offset"]
             if t["kind"] == "bitfield":
                 out.append((prefix + n, "%s bits %d %d" % (self.text(t["type"]), t["bit_position"], t["bit_length"]), o))
-            elif t["kind"] in ("struct", "union") and "unnamed" in t["name"] and t["name"] in self.types:
+            elif t["kind"] in ("struct", "union") and self.unnamed(t) and t["name"] in self.types:
                 out.append((prefix + n, "[%d] Uint1B" % self.size(t), o))
                 out += self.members(t["name"], prefix + n + ".", o)
             else:

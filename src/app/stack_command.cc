@@ -11,7 +11,9 @@ Result<Node> show_stack(Session& session, const std::vector<std::string>& args, 
   const stack::ThreadStack s = session.stacks().make(t);
   Node n = Node::shaped("stack");
   n["thread"] = va;
-  n["stack"] = stack_node(session, s, home_words);
+  // User frames are in the thread's own process, whichever was chosen last.
+  const u64 dtb = nt::Object(session.target(), t.process).value_or(nt::KPROCESS::DirectoryTableBase, 0);
+  n["stack"] = stack_node(s, home_words ? &session.target().space(PhysAddr(dtb).page()) : nullptr);
   n["stack_from"] = s.start;
   n["stack_end"] = s.user_end.empty() ? s.kernel_end : s.user_end;
   return n;

@@ -9,6 +9,8 @@ namespace unhang::nt {
 
 namespace {
 
+constexpr u64 kMostLeaf = 0x20;  // bytes of a leaf function that an export alone names
+
 std::string short_name(const std::string& file) {
   std::string s = file.substr(0, file.find_last_of('.'));
   // WinDbg's module names are identifiers.
@@ -76,8 +78,15 @@ std::optional<Module::Named> Module::name_of(VirtAddr va) const {
   while (it != exports.begin() && std::prev(it)->rva == it->rva) --it;
   if (it->rva == rva) return named(it->name, it->rva);
   const auto function = image_->function_at(rva);
-  if (function && *function && (*function)->begin == it->rva.value()) return named(it->name, it->rva);
-  return std::nullopt;
+  if (!function) return std::nullopt;
+  if (*function)
+    return (*function)->begin == it->rva.value() ? std::optional(named(it->name, it->rva)) : std::nullopt;
+  // Leaf functions have no unwind data: the system call stubs of ntdll, 0x20 bytes each, are such. The
+  // address is in the export when no other function lies between.
+  if (rva - it->rva >= kMostLeaf) return std::nullopt;
+  for (Rva between = it->rva; between < rva; between += 1)
+    if (const auto other = image_->function_at(between); !other || *other) return std::nullopt;
+  return named(it->name, it->rva);
 }
 
 std::optional<VirtAddr> Module::find(std::string_view symbol) const {

@@ -9,6 +9,12 @@
 
 namespace unhang::symbols {
 
+namespace {
+bool is_unnamed(std::string_view type) {
+  return type.find("unnamed") != type.npos || type.find("anonymous") != type.npos;
+}
+}  // namespace
+
 Result<std::shared_ptr<const Layout>> Layout::open(std::shared_ptr<const File> file) {
   std::shared_ptr<Layout> layout(new Layout);
   layout->file_ = std::move(file);
@@ -218,10 +224,10 @@ std::optional<Field> Layout::member_field(const Type& type, std::string_view pat
     if (auto found = step(f, path.substr(best->name.size()), depth)) return found;
   }
   // Members of unnamed unions and structures count as members of what encloses them. PDBs name such types
-  // "<unnamed-tag>" or "__unnamed_1380" and the members "u", "s" or nothing that a reader could rely on.
+  // "<unnamed-tag>", "__unnamed_1380" or "__anonymous_19e7" and the members "u", "s" or nothing that a reader could rely on.
   for (const Member& m : all) {
     const TypeRef r = ref(m.type);
-    if (r.kind != TypeKind::structure || string(r.name).find("unnamed") == std::string_view::npos) continue;
+    if (r.kind != TypeKind::structure || !is_unnamed(string(r.name))) continue;
     const auto inner = find_type(string(r.name));
     if (!inner) continue;
     if (auto found = member_field(*inner, path, depth + 1)) {

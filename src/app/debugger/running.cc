@@ -38,7 +38,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     c["registers_from"] = cpu.state_from;
     if (stacks && t) {
       const stack::ThreadStack s = session.stacks().make(*t);
-      c["stack"] = stack_node(session, s);
+      c["stack"] = stack_node(s);
       c["stack_end"] = s.user_end.empty() ? s.kernel_end : s.user_end;
     }
     n["cpus"].add(std::move(c));

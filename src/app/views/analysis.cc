@@ -34,7 +34,7 @@ Node processes_node(const World& w) {
   return list;
 }
 
-Node cpus_node(Session& session, const World& w) {
+Node cpus_node(const World& w) {
   Node list = Node::list();
   for (const nt::Cpu& cpu : w.target().cpus()) {
     const waits::ThreadNode* t = w.thread(cpu.current_thread);
@@ -54,7 +54,7 @@ Node cpus_node(Session& session, const World& w) {
     n["kpcr"] = cpu.kpcr;
     n["kprcb"] = cpu.kprcb;
     n["registers_from"] = or_null(cpu.state_from);
-    n["stack"] = t == nullptr ? Node::list() : stack_node(session, t->stack);
+    n["stack"] = t == nullptr ? Node::list() : stack_node(t->stack);
     list.add(std::move(n));
   }
   return list;
@@ -93,7 +93,7 @@ Node locks_node(const World& w) {
   return list;
 }
 
-Node threads_node(Session& session, const World& w) {
+Node threads_node(const World& w) {
   Node list = Node::list();
   for (const waits::ThreadNode& t : w.threads) {
     const waits::ProcessNode* p = w.process_of(t);
@@ -127,7 +127,7 @@ Node threads_node(Session& session, const World& w) {
     n["kernel_time_ms"] = w.clock().ms(t.thread.kernel_ticks);
     n["user_time_ms"] = w.clock().ms(t.thread.user_ticks);
     n["name"] = or_null(t.thread.thread_name);
-    n["stack"] = stack_node(session, t.stack);
+    n["stack"] = stack_node(t.stack);
     n["stack_from"] = or_null(t.stack.start);
     n["stack_end"] = t.stack.user_end.empty() ? t.stack.kernel_end : t.stack.user_end;
     list.add(std::move(n));
@@ -344,12 +344,12 @@ Node analysis_node(Session& session, const diagnose::Diagnosis& d, const diagnos
   n["ranking"] = ranking_node(w, d);
   n["entry_points"] = Node::list();
   for (const VirtAddr t : options.entry_threads) n["entry_points"].add(thread_ref_node(w, t));
-  n["cpus"] = cpus_node(session, w);
+  n["cpus"] = cpus_node(w);
   n["locks"] = locks_node(w);
   n["irps"] = irps_node(session, w);
   n["wait_graph"] = graph_node(w, d);
   n["processes"] = processes_node(w);
-  n["threads"] = threads_node(session, w);
+  n["threads"] = threads_node(w);
   n["modules"] = modules_node(w.target());
   std::vector<Gap> gaps = w.target().gaps();
   gaps.insert(gaps.end(), w.gaps.begin(), w.gaps.end());

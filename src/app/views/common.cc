@@ -36,7 +36,7 @@ std::string hms(u64 ms) {
   return fmt::format("{:02}:{:02}:{:02}.{:03}", s / 3600, s / 60 % 60, s % 60, ms % 1000);
 }
 
-Node stack_node(Session& session, const stack::ThreadStack& stack, bool args) {
+Node stack_node(const stack::ThreadStack& stack, const Source<VirtAddr>* args) {
   Node list = Node::list();
   for (size_t i = 0; i < stack.frames.size(); i++) {
     const stack::Frame& f = stack.frames[i];
@@ -48,14 +48,14 @@ Node stack_node(Session& session, const stack::ThreadStack& stack, bool args) {
     if (!f.trap_frame.is_null()) n["trap_frame"] = f.trap_frame;
     // RetAddr as the debugger prints it: where this frame returns to.
     n["return_address"] = i + 1 < stack.frames.size() ? Node(stack.frames[i + 1].ip) : Node(VirtAddr());
-    if (args) {
+    if (args != nullptr) {
       // The callee's home space lies right above its return address: this frame's first four parameters, if
       // its code saved them there.
       Node words = Node::list();
       const VirtAddr home = i + 1 < stack.frames.size() ? stack.frames[i + 1].sp : VirtAddr();
       for (u64 w = 0; w < 4; w++) {
         const auto v = home.is_null() ? Result<u64>(fail(Why::not_in_dump, nullptr))
-                                      : memory::read<u64>(session.space(home), home + w * 8);
+                                      : memory::read<u64>(*args, home + w * 8);
         words.add(v ? Node(VirtAddr(*v)) : Node());
       }
       n["args"] = std::move(words);

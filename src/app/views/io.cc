@@ -36,6 +36,7 @@ Node irp_node(Session& session, const nt::Irp& irp) {
   n["stack_count"] = u32{irp.stack_count};
   n["current_location"] = u32{irp.current_location};
   n["consistent"] = irp.consistent;
+  n["current_location_address"] = irp.current() == nullptr ? Node() : Node(irp.current()->address);
   n["mdl"] = irp.mdl;
   n["system_buffer"] = irp.system_buffer;
   n["flags"] = irp.flags;

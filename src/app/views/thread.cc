@@ -122,7 +122,7 @@ Node thread_node(Session& session, const nt::Thread& t, ThreadParts parts) {
   }
   if (parts.stack) {
     const stack::ThreadStack s = session.stacks().make(t);
-    n["stack"] = stack_node(session, s);
+    n["stack"] = stack_node(s);
     n["stack_from"] = s.start;
     n["stack_end"] = s.user_end.empty() ? s.kernel_end : s.user_end;
   }

@@ -13,8 +13,9 @@ namespace unhang::app {
 Node gap_node(const Gap& gap);
 Node gaps_node(const std::vector<Gap>& gaps);
 
-// frames: ip, sp, symbol, trust. With `args` the four home words behind each return address are read as well.
-Node stack_node(Session& session, const stack::ThreadStack& stack, bool args = false);
+// frames: ip, sp, symbol, trust. With `args`, the thread's address space, the four home words behind each
+// return address are read as well.
+Node stack_node(const stack::ThreadStack& stack, const Source<VirtAddr>* args = nullptr);
 
 struct ThreadParts {
   bool waits = true;

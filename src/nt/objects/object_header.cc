@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/format.h"
+#include "nt/objects/process.h"
 #include "nt/target.h"
 
 namespace unhang::nt {
@@ -15,6 +16,15 @@ constexpr u64 kEntriesPerPage = kPageSize / kHandleEntrySize;
 constexpr u64 kPointersPerPage = kPageSize / 8;
 constexpr size_t kMostHandles = 1 << 22;       // Windows' own limit is 16 million
 constexpr u8 kCreatorInfo = 1, kNameInfo = 2;  // OBJECT_HEADER.InfoMask
+constexpr int kDeepest = 32;                   // directories below each other
+
+// Variables that the kernel exports for drivers; each holds a pointer to a type.
+constexpr const char* kTypeVariables[] = {
+    "PsProcessType",      "PsThreadType",        "IoFileObjectType",      "IoDriverObjectType",
+    "IoDeviceObjectType", "ExEventObjectType",   "ExSemaphoreObjectType", "ExMutantObjectType",
+    "ExTimerObjectType",  "MmSectionObjectType", "SeTokenObjectType",     "CmKeyObjectType",
+    "LpcPortObjectType",  "AlpcPortObjectType",  "ExDesktopObjectType",   "ExWindowStationObjectType",
+    "ObpTypeObjectType"};
 
 bool same_name(std::string_view a, std::string_view b) {
   auto low = [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : +c; };
@@ -24,9 +34,44 @@ bool same_name(std::string_view a, std::string_view b) {
 }  // namespace
 
 ObjectManager::ObjectManager(const Target& target) : target_(target) {
+  find_root();
   find_types();
   find_cookie();
   find_drives();
+}
+
+// Without symbols the root is where the directories above a named object end: types lie in \ObjectTypes, and
+// the System process has handles of named objects.
+void ObjectManager::find_root() {
+  if (const auto root = target_.pointer_at("ObpRootDirectoryObject"); root && is_kernel(*root)) {
+    root_ = *root;
+    return;
+  }
+  for (const char* variable : kTypeVariables) {
+    if (root_) return;
+    if (const auto type = target_.pointer_at(variable); type && is_kernel(*type)) root_ = climb(*type);
+  }
+  const auto system = target_.pointer_at("PsInitialSystemProcess");
+  if (root_ || !system) return;
+  const auto table = Object(target_, *system)[EPROCESS::ObjectTable];
+  if (!table || !is_kernel(*table)) return;
+  for (const Handle& h : handles(*table).handles) {
+    root_ = climb(h.object);
+    if (root_) return;
+  }
+}
+
+std::optional<VirtAddr> ObjectManager::climb(VirtAddr object) const {
+  for (int depth = 0; depth < kDeepest; depth++) {
+    const auto i = info(object);
+    if (!i) return std::nullopt;
+    if (!is_kernel(i->directory)) {
+      if (i->name != "\\") return std::nullopt;
+      return object;
+    }
+    object = i->directory;
+  }
+  return std::nullopt;
 }
 
 void ObjectManager::find_types() {
@@ -47,13 +92,8 @@ void ObjectManager::find_types() {
     }
     if (!types_.empty()) return;
   }
-  // Variables that the kernel exports for drivers; each holds a pointer to a type.
   how_ = "exported type variables";
-  for (const char* variable :
-       {"PsProcessType", "PsThreadType", "IoFileObjectType", "IoDriverObjectType", "IoDeviceObjectType",
-        "ExEventObjectType", "ExSemaphoreObjectType", "ExMutantObjectType", "ExTimerObjectType",
-        "MmSectionObjectType", "SeTokenObjectType", "CmKeyObjectType", "LpcPortObjectType",
-        "AlpcPortObjectType", "ExDesktopObjectType", "ExWindowStationObjectType", "ObpTypeObjectType"})
+  for (const char* variable : kTypeVariables)
     if (const auto type = target_.pointer_at(variable); type && is_kernel(*type)) add(*type);
   // The namespace lists all of them; it can be walked before types are known.
   if (const auto types = find("\\ObjectTypes"))
@@ -110,23 +150,16 @@ Result<ObjectInfo> ObjectManager::info(VirtAddr object) const {
 
 std::string ObjectManager::path(VirtAddr object) const {
   std::string path;
-  const auto top = root();
-  for (int depth = 0; depth < 32; depth++) {
-    if (top && object == *top) return path.empty() ? "\\" : path;
+  for (int depth = 0; depth < kDeepest; depth++) {
+    if (root_ && object == *root_) return path.empty() ? "\\" : path;
     const auto i = info(object);
-    if (!i || i->name.empty()) return path;
+    if (!i || i->name.empty() || (i->name == "\\" && !path.empty())) return path;
     // A directory's own name may begin with the separator.
     path = (i->name.front() == '\\' ? "" : "\\") + i->name + path;
     if (!is_kernel(i->directory)) return path;
     object = i->directory;
   }
   return path;
-}
-
-std::optional<VirtAddr> ObjectManager::root() const {
-  const auto root = target_.pointer_at("ObpRootDirectoryObject");
-  if (!root || !is_kernel(*root)) return std::nullopt;
-  return *root;
 }
 
 Result<std::map<std::string, VirtAddr>> ObjectManager::directory(VirtAddr directory) const {
@@ -144,7 +177,7 @@ Result<std::map<std::string, VirtAddr>> ObjectManager::directory(VirtAddr direct
 }
 
 std::optional<VirtAddr> ObjectManager::find(std::string_view path) const {
-  std::optional<VirtAddr> at = root();
+  std::optional<VirtAddr> at = root_;
   while (at && !path.empty()) {
     path.remove_prefix(1);  // the separator
     const auto end = path.find('\\');

@@ -96,7 +96,6 @@ class ObjectManager {
   Result<std::map<std::string, VirtAddr>> directory(VirtAddr directory) const;
   // "\GLOBAL??" -> the directory; parts are compared ignoring case.
   std::optional<VirtAddr> find(std::string_view path) const;
-  std::optional<VirtAddr> root() const;
   // Target of a symbolic link.
   Result<std::string> link_target(VirtAddr link) const;
   // Handles of a process's table (EPROCESS.ObjectTable).
@@ -107,12 +106,16 @@ class ObjectManager {
   const std::string& how() const { return how_; }
 
  private:
+  void find_root();
+  // The directory without a directory above it; nothing when the way does not end at "\".
+  std::optional<VirtAddr> climb(VirtAddr object) const;
   void find_types();
   void find_cookie();
   void find_drives();
   std::string type_name(VirtAddr header, u8 raw) const;
 
   const Target& target_;
+  std::optional<VirtAddr> root_;
   std::map<u8, std::string> types_;
   std::optional<u8> cookie_;  // absent: indexes are plain (up to Windows 8.1)
   std::string how_;

@@ -46,7 +46,9 @@ void print(const Node& n, Text& out) {
     out.line("Irp is not sent or completed: {} stacks, current location is {}", count, current);
   else
     out.line("Irp is active with {} stacks {} is current{}", count, current,
-             n.get("consistent").as_bool() ? "" : " (its pointer to the current location disagrees)");
+             n.get("consistent").as_bool()
+                 ? fmt::format(" (= {:#x})", n.get("current_location_address").as_u64())
+                 : " (its pointer to the current location disagrees)");
   const auto part = [&](const char* key, const char* word) {
     const u64 v = n.get(key).as_u64();
     return v == 0 ? fmt::format("No {}", word) : fmt::format("{}={:016x}", word, v);
