@@ -97,8 +97,9 @@ Result<DumpFile> open(std::shared_ptr<const File> file) {
   if (notes.cpus.empty()) dump.gaps.push_back({"CPU registers", "", "the file holds no CPU notes"});
   if (l.machine == kMachine386)
     dump.gaps.push_back({"CPU 0", "", "was not in long mode when the dump was taken (e_machine 386)"});
-  dump.description = fmt::format("ELF core{}, {} CPU notes, {} memory ranges", notes.qemu ? " written by QEMU" : "",
-                                 notes.cpus.size(), source->ranges().size());
+  dump.description = fmt::format("ELF core{}, {}, {}", notes.qemu ? " written by QEMU" : "",
+                                 counted(notes.cpus.size(), "CPU note", "CPU notes"),
+                                 counted(source->ranges().size(), "memory range", "memory ranges"));
   dump.physical = std::move(source);
   dump.cpus = std::move(notes.cpus);
   dump.header = std::move(notes.header);
