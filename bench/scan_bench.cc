@@ -24,9 +24,9 @@ u64 populated_bytes() {
 
 void ntfs_scan(benchmark::State& state) {
   for (auto _ : state) {
-    const auto found = nt::ntfs::scan_directory(*opened->physical, "\\Windows\\Temp", {},
-                                                {.threads = static_cast<unsigned>(state.range(0)),
-                                                 .budget = std::chrono::hours(1)});
+    const auto found = nt::ntfs::scan_directory(
+        *opened->physical, "\\Windows\\Temp", {},
+        {.threads = static_cast<unsigned>(state.range(0)), .budget = std::chrono::hours(1)});
     benchmark::DoNotOptimize(found.index_buffers);
   }
   state.SetBytesProcessed(static_cast<i64>(populated_bytes()) * state.iterations());

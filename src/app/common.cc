@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 
@@ -44,6 +45,15 @@ std::unique_ptr<Session> open_session(const CommonOptions& options, int& status)
     status = kUserError;
     return nullptr;
   }
+  // A file that the user named and that is no symbol file is a mistake; one found in a directory is a gap.
+  for (const Gap& g : (*opened)->gaps())
+    if (g.what == "symbol file" &&
+        std::find(options.target.symbol_paths.begin(), options.target.symbol_paths.end(), g.where) !=
+            options.target.symbol_paths.end()) {
+      complain(fmt::format("{}: {}", g.where, g.why));
+      status = kUserError;
+      return nullptr;
+    }
   return std::make_unique<Session>(std::move(*opened));
 }
 

@@ -286,10 +286,11 @@ class Unwinder {
 
   // ---- scan ----
 
-  // How surely a value is a return address: heuristic when it points into code right behind a call instruction.
-  // A triage dump holds stacks but hardly any code (19041: .text and even the PE headers are absent); there a
-  // value inside of a module is a guess. Functions and most objects begin at multiples of 16, so pointers to
-  // them, which lie on stacks in numbers, are left out at the price of one return address in sixteen.
+  // How surely a value is a return address: heuristic when it points into code right behind a call
+  // instruction. A triage dump holds stacks but hardly any code (19041: .text and even the PE headers are
+  // absent); there a value inside of a module is a guess. Functions and most objects begin at multiples of
+  // 16, so pointers to them, which lie on stacks in numbers, are left out at the price of one return address
+  // in sixteen.
   std::optional<Confidence> looks_like_return(VirtAddr va) const {
     const auto at = images_(va);
     if (!at) return std::nullopt;

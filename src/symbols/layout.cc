@@ -224,7 +224,8 @@ std::optional<Field> Layout::member_field(const Type& type, std::string_view pat
     if (auto found = step(f, path.substr(best->name.size()), depth)) return found;
   }
   // Members of unnamed unions and structures count as members of what encloses them. PDBs name such types
-  // "<unnamed-tag>", "__unnamed_1380" or "__anonymous_19e7" and the members "u", "s" or nothing that a reader could rely on.
+  // "<unnamed-tag>", "__unnamed_1380" or "__anonymous_19e7" and the members "u", "s" or nothing that a reader
+  // could rely on.
   for (const Member& m : all) {
     const TypeRef r = ref(m.type);
     if (r.kind != TypeKind::structure || !is_unnamed(string(r.name))) continue;

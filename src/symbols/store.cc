@@ -31,6 +31,14 @@ bool is_directory(const std::string& path) {
   return fs::is_directory(path, e);
 }
 
+// Whether symbols are some build of that PDB. The name is not in the file: a kernel's PDB that was renamed is
+// known by a symbol that every kernel has and no driver.
+bool is_of(const Layout& layout, const std::string& name) {
+  if (lower(layout.pdb().name) == lower(name)) return true;
+  return lower(name).find("krnl") != std::string::npos &&
+         layout.find_symbol("PsLoadedModuleList").has_value();
+}
+
 }  // namespace
 
 Store::Store(std::vector<std::string> paths, std::string cache)
@@ -169,7 +177,7 @@ std::optional<Found> Store::find_if(const std::string& name,
   }
   for (const std::string& file : files) {
     const auto found = import(file);
-    if (found && lower(found->layout->pdb().name) == lower(name) && accept(*found->layout)) return *found;
+    if (found && is_of(*found->layout, name) && accept(*found->layout)) return *found;
   }
   return std::nullopt;
 }
@@ -178,7 +186,7 @@ std::optional<std::pair<std::string, image::PdbId>> Store::mismatch(const image:
   for (const std::string& path : paths_) {
     if (is_directory(path)) continue;
     const auto found = import(path);
-    if (found && lower(found->layout->pdb().name) == lower(id.name) && !found->layout->pdb().same(id))
+    if (found && is_of(*found->layout, id.name) && !found->layout->pdb().same(id))
       return std::pair(path, found->layout->pdb());
   }
   return std::nullopt;

@@ -141,7 +141,8 @@ TEST_P(RdpLogon, StacksFrameByFrame) {
       if (!w.contains("symbol"))
         name = fmt::format("{}+{}", module.substr(0, module.rfind('.')), w["rva"].get<std::string>());
       else if (GetParam())
-        name = fmt::format("{}!{}+{}", module, w["symbol"].get<std::string>(), w["offset"].get<std::string>());
+        name =
+            fmt::format("{}!{}+{}", module, w["symbol"].get<std::string>(), w["offset"].get<std::string>());
       if (!name.empty()) {
         EXPECT_EQ(g["symbol"], name) << want["ethread"] << " frame " << i;
       }

@@ -19,8 +19,8 @@ void print(const Node& n, Text& out) {
   const std::string session =
       n.get("session").is_null() ? "none" : fmt::format("{}", n.get("session").as_u64());
   out.line("PROCESS {:016x}", n.get("address").as_u64());
-  out.line("    SessionId: {}  Cid: {:04x}    Peb: {:08x}  ParentCid: {:04x}", session,
-           n.get("pid").as_u64(), n.get("peb").as_u64(), n.get("parent_pid").as_u64());
+  out.line("    SessionId: {}  Cid: {:04x}    Peb: {:08x}  ParentCid: {:04x}", session, n.get("pid").as_u64(),
+           n.get("peb").as_u64(), n.get("parent_pid").as_u64());
   out.line("    DirBase: {:08x}  ObjectTable: {:016x}  HandleCount: {}.", n.get("dtb").as_u64(),
            n.get("object_table").as_u64(), n.get("handles").as_u64());
   out.line("    Image: {}", n.get("name").as_text());
