@@ -19,8 +19,6 @@ using namespace std::string_view_literals;
 constexpr Foreign kForeign[] = {
     {"MDMP"sv, 0, "a user-mode minidump of one process, not a dump of the machine"},
     {"PAGEDUMP"sv, 0, "a crash dump of 32-bit (x86) Windows: only x64 guests are supported"},
-    {"QEVM"sv, 0, "a QEMU migration stream (plain `virsh dump`): not supported yet; add --memory-only"},
-    {"LibvirtQemud"sv, 0, "a libvirt save file: not supported yet; use `virsh dump --memory-only`"},
     {"\x1f\x8b"sv, 0, "compressed with gzip: unpack it first (gzip -dk)"},
     {"\xfd""7zXZ\0"sv, 0, "compressed with xz: unpack it first (xz -dk)"},
     {"\x28\xb5\x2f\xfd"sv, 0, "compressed with zstd: unpack it first (zstd -dk)"},
