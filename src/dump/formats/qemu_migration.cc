@@ -10,7 +10,7 @@ bool probe(const File& file) {
   return file.bytes().starts_with("QEVM");
 }
 
-Result<DumpFile> open(std::shared_ptr<const File> file) {
+Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   return open_migration(std::move(file), 0, {});
 }
 

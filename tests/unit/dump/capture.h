@@ -24,9 +24,10 @@ std::shared_ptr<const File> patched(const File& file, u64 offset, const void* da
 // Registers of the tiny guest's two CPUs, as its README tells them. rich: with what only a migration stream
 // has.
 void expect_registers(const DumpFile& dump, bool rich);
-// RAM below 128 MiB is bit-identical to the ELF core's; pages that one of them has not are counted. The qmp-*
-// captures are one boot, all others another: 13 pages of the firmware (clock ticks, ACPI tables, BIOS shadow)
-// differ between the two. There the Windows crash dump, which is of the second boot, is the truth.
+// RAM below 128 MiB is bit-identical to the ELF core's; pages that one of them has not are counted. The
+// captures are of three boots (qmp-*, the two *gzip*, all others), and 13 pages of the firmware differ
+// between boots: clock ticks, ACPI tables, BIOS shadow. There the truth of the others' boot is the Windows
+// crash dump, and the two gzip captures must agree.
 struct Compared {
   u64 same = 0, other_boot = 0, missing = 0, extra = 0;
 };
