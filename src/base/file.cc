@@ -16,10 +16,15 @@ std::unexpected<Error> io_error(const char* what) {
 }  // namespace
 
 Result<std::shared_ptr<const File>> File::open(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return io_error("cannot open");
+  return from_fd(fd, path);
+}
+
+Result<std::shared_ptr<const File>> File::from_fd(int fd, std::string name) {
   std::shared_ptr<File> file(new File);
-  file->path_ = path;
-  file->fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file->fd_ < 0) return io_error("cannot open");
+  file->path_ = std::move(name);
+  file->fd_ = fd;
   struct stat st{};
   if (fstat(file->fd_, &st) != 0) return io_error("cannot stat");
   if (S_ISDIR(st.st_mode)) {

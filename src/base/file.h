@@ -20,6 +20,9 @@ class File {
  public:
   // Errors: io (missing, unreadable, a directory), bad_file (empty).
   static Result<std::shared_ptr<const File>> open(const std::string& path);
+  // Takes an open descriptor (a spool file without a name, standard input that is a file). The name is for
+  // messages. Closes the descriptor, also on errors, which are open's.
+  static Result<std::shared_ptr<const File>> from_fd(int fd, std::string name);
   // Bytes that are already in memory, for tests and fuzzing.
   static std::shared_ptr<const File> from_bytes(std::vector<u8> bytes, std::string name);
 

@@ -41,6 +41,8 @@ struct CpuState {
   std::optional<std::array<Xmm, 16>> xmm;
   std::optional<u32> mxcsr;
   std::optional<bool> halted;
+  // HV_X64_MSR_CRASH_P0 to P4: the bugcheck's code and parameters, when Windows told the hypervisor of it.
+  std::optional<std::array<u64, 5>> hyperv_crash;
 
   int cpl() const { return cs.selector & 3; }
   bool user_mode() const { return cpl() == 3; }

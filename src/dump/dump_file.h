@@ -7,8 +7,9 @@
 #include <vector>
 
 #include "base/error.h"
-#include "dump/cpu_state.h"
 #include "base/file.h"
+#include "dump/container.h"
+#include "dump/cpu_state.h"
 #include "dump/pages.h"
 
 namespace unhang::dump {
@@ -25,7 +26,7 @@ struct WindowsHeader {
   u32 bug_check_code = 0;
   u64 bug_check_parameters[4] = {};
   u32 dump_type = 0;
-  u64 system_time = 0;    // 100 ns since 1601, 0 unknown
+  u64 system_time = 0;     // 100 ns since 1601, 0 unknown
   u64 system_up_time = 0;  // 100 ns
   u32 product_type = 0;
   // Where Windows says that RAM is; empty when the header does not say.
@@ -79,11 +80,11 @@ struct Format {
   // Whether the file begins like this format. Cheap; looks at the first few kilobytes.
   bool (*probe)(const File& file);
   // Errors: bad_file or unsupported, with one sentence that says what is wrong with it.
-  Result<DumpFile> (*open)(std::shared_ptr<const File> file);
+  Result<DumpFile> (*open)(std::shared_ptr<const File> file, const OpenOptions& options);
 };
 
-// Opens a dump of any form. Errors: io, bad_file, unsupported.
-Result<DumpFile> open_dump(const std::string& path);
-Result<DumpFile> open_dump(std::shared_ptr<const File> file);
+// Opens a dump of any form, also compressed; "-" is standard input. Errors: io, bad_file, unsupported, limit.
+Result<DumpFile> open_dump(const std::string& path, const OpenOptions& options = {});
+Result<DumpFile> open_dump(std::shared_ptr<const File> file, const OpenOptions& options = {});
 
 }  // namespace unhang::dump

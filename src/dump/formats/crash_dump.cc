@@ -102,7 +102,7 @@ Result<void> open_bitmap(DumpFile& dump, const std::shared_ptr<const File>& file
   return {};
 }
 
-Result<DumpFile> open(std::shared_ptr<const File> file) {
+Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   DumpFile dump;
   dump.header = TRY(read_windows_header(file->bytes()));
   if (dump.header->machine == kMachineArm64)

@@ -63,7 +63,7 @@ Result<Layout> read_header(ByteView b) {
   return l;
 }
 
-Result<DumpFile> open(std::shared_ptr<const File> file) {
+Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   const ByteView b = file->bytes();
   const Layout l = TRY(read_header(b));
   std::vector<MappedSource<PhysAddr>::Run> runs;

@@ -19,15 +19,6 @@ using namespace std::string_view_literals;
 constexpr Foreign kForeign[] = {
     {"MDMP"sv, 0, "a user-mode minidump of one process, not a dump of the machine"},
     {"PAGEDUMP"sv, 0, "a crash dump of 32-bit (x86) Windows: only x64 guests are supported"},
-    {"KDUMP   "sv, 0, "a kdump-compressed dump: not supported yet; use `virsh dump --memory-only --format elf`"},
-    {"makedumpfile"sv, 0, "a flattened kdump: not supported yet; use `virsh dump --memory-only --format elf`"},
-    {"QEVM"sv, 0, "a QEMU migration stream (plain `virsh dump`): not supported yet; add --memory-only"},
-    {"LibvirtQemud"sv, 0, "a libvirt save file: not supported yet; use `virsh dump --memory-only`"},
-    {"\x1f\x8b"sv, 0, "compressed with gzip: unpack it first (gzip -dk)"},
-    {"\xfd""7zXZ\0"sv, 0, "compressed with xz: unpack it first (xz -dk)"},
-    {"\x28\xb5\x2f\xfd"sv, 0, "compressed with zstd: unpack it first (zstd -dk)"},
-    {"BZh"sv, 0, "compressed with bzip2: unpack it first (bzip2 -dk)"},
-    {"\x04\x22\x4d\x18"sv, 0, "compressed with lz4: unpack it first (lz4 -dk)"},
     {"EMiL"sv, 0, "a LiME image: convert it to raw memory first"},
     {"AVML"sv, 0, "an AVML image: convert it with `avml-convert` to raw memory first"},
     {"\xd2\xbe\xd2\xbe"sv, 0, "a VMware .vmss/.vmsn file: not supported"},
@@ -47,7 +38,7 @@ const Foreign* find(const File& file) {
 
 bool probe(const File& file) { return find(file) != nullptr; }
 
-Result<DumpFile> open(std::shared_ptr<const File> file) {
+Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   return fail(Error{.why = Why::unsupported, .detail = find(*file)->sentence});
 }
 

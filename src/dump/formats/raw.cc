@@ -25,7 +25,7 @@ bool probe(const File& file) {
   return file.size() >= kLeast && file.size() % 512 == 0 && !looks_like_text(file.bytes());
 }
 
-Result<DumpFile> open(std::shared_ptr<const File> file) {
+Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   DumpFile dump;
   using Runs = std::vector<MappedSource<PhysAddr>::Run>;
   const u64 size = file->size();

@@ -56,7 +56,7 @@ std::vector<ListedModule> read_drivers(ByteView b, u64 at, u32 count) {
   return out;
 }
 
-Result<DumpFile> open(std::shared_ptr<const File> file) {
+Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   const ByteView b = file->bytes();
   DumpFile dump;
   dump.header = TRY(read_windows_header(b));

@@ -1,0 +1,103 @@
+#include "dump/logical_file.h"
+
+#include <cstring>
+
+#include "dump/overlay.h"
+
+namespace unhang::dump {
+
+namespace {
+
+constexpr u64 kFlatHeader = 4096;
+// Offsets are signed 64-bit numbers. No dump is larger than this.
+constexpr u64 kMostSize = u64{1} << 56;
+
+std::unexpected<Error> bad(const char* detail, u64 offset = 0) {
+  return fail(Error{.why = Why::bad_file, .offset = offset, .type = "flattened kdump", .detail = detail});
+}
+
+}  // namespace
+
+LogicalFile LogicalFile::plain(std::shared_ptr<const File> file) {
+  LogicalFile f;
+  f.size_ = file->size();
+  f.file_ = std::move(file);
+  return f;
+}
+
+bool LogicalFile::is_flattened(const File& file) {
+  return file.bytes().starts_with("makedumpfile");
+}
+
+Result<LogicalFile> LogicalFile::flattened(std::shared_ptr<const File> file) {
+  const ByteView b = file->bytes();
+  if (b.size() < kFlatHeader) return bad("truncated inside its header");
+  if (b.be<u64>(16) != 1 || b.be<u64>(24) != 1)
+    return fail(Error{.why = Why::unsupported,
+                      .offset = 16,
+                      .type = "flattened kdump",
+                      .detail = "an unknown version of the flattened form"});
+  LogicalFile f;
+  f.flattened_ = true;
+  f.truncated_ = true;  // until the end mark is seen
+  std::vector<Segment> written;
+  for (u64 at = kFlatHeader; at < b.size();) {
+    const auto offset = b.be<u64>(at), size = b.be<u64>(at + 8);
+    if (!offset || !size) break;
+    if (*offset == ~u64{0} && *size == ~u64{0}) {
+      f.truncated_ = false;
+      break;
+    }
+    if (*offset > kMostSize || *size > kMostSize)
+      return bad("a segment with an impossible offset or size", at);
+    at += 16;
+    const u64 there = at >= b.size() ? 0 : std::min<u64>(*size, b.size() - at);
+    // QEMU alternates between page descriptors and page data; neighbours can be joined only where the
+    // 16 bytes between them do not exist, so there is one entry a segment.
+    if (there != 0) written.push_back({*offset, there, at});
+    if (there < *size) break;
+    at += *size;
+  }
+  if (written.empty()) return bad("truncated before any segment");
+  f.segments_ = latest_wins(written);
+  f.size_ = f.segments_.back().start + f.segments_.back().size;
+  f.file_ = std::move(file);
+  return f;
+}
+
+std::optional<ByteView> LogicalFile::in_place(u64 offset, u64 size) const {
+  if (!flattened_) return file_->bytes().sub(offset, size);
+  const Segment* s = piece_at(segments_, offset);
+  if (s == nullptr || size > s->size - (offset - s->start)) return std::nullopt;
+  return file_->bytes().sub(s->offset + (offset - s->start), size);
+}
+
+std::optional<ByteView> LogicalFile::read(u64 offset, std::span<u8> room) const {
+  if (auto view = in_place(offset, room.size())) return view;
+  if (!flattened_) return std::nullopt;
+  for (u64 done = 0; done < room.size();) {
+    const Segment* s = piece_at(segments_, offset + done);
+    if (s == nullptr) return std::nullopt;
+    const u64 into = offset + done - s->start;
+    const u64 n = std::min<u64>(s->size - into, room.size() - done);
+    std::memcpy(room.data() + done, file_->bytes().data() + s->offset + into, n);
+    done += n;
+  }
+  return ByteView(room.data(), room.size());
+}
+
+std::optional<u64> LogicalFile::file_offset(u64 offset) const {
+  if (!flattened_) return offset < size_ ? std::optional(offset) : std::nullopt;
+  const Segment* s = piece_at(segments_, offset);
+  if (s == nullptr) return std::nullopt;
+  return s->offset + (offset - s->start);
+}
+
+void LogicalFile::will_read(u64 offset, u64 size) const {
+  const auto first = file_offset(offset);
+  if (!first || size == 0) return;
+  const auto last = file_offset(offset + size - 1);
+  file_->will_read(*first, last && *last > *first ? *last - *first + 1 : size);
+}
+
+}  // namespace unhang::dump
