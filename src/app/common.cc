@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "app/command.h"
+#include "app/progress_line.h"
 #include "base/format.h"
 #include "report/json.h"
 #include "report/text.h"
@@ -25,6 +26,8 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--force-symbols", options.target.force_symbols,
                "use a symbol file although its GUID is another kernel's");
+  app.add_option("--spool", options.target.dump.spool.folder,
+                 "folder where compressed dumps are unpacked; else $TMPDIR or /var/tmp");
   app.add_flag("--no-cache", options.no_cache, "neither read nor write the cache of imported symbols");
   app.add_option("--json", options.json, "write JSON to FILE, or to standard output with '-' (the default)")
       ->type_name("[FILE]");
@@ -32,6 +35,7 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
 
 std::unique_ptr<Session> open_session(const CommonOptions& options, int& status) {
   nt::TargetOptions target = options.target;
+  target.dump.progress = progress_line();
   target.cache = options.no_cache ? "" : symbols::Store::default_cache();
   for (const std::string& path : target.symbol_paths)
     if (access(path.c_str(), R_OK) != 0) {

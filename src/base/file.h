@@ -33,6 +33,8 @@ class File {
   const std::string& path() const { return path_; }
   ByteView bytes() const { return bytes_; }
   u64 size() const { return bytes_.size(); }
+  // For copying inside of the kernel; -1 when the bytes are in memory only.
+  int descriptor() const { return fd_; }
   // Where data is (SEEK_DATA/SEEK_HOLE), in order, cut to [offset, offset+size). The whole stretch where
   // the file system cannot tell. Stops at limit extents and then returns the rest as one.
   std::vector<Extent> data_extents(u64 offset, u64 size, size_t limit = 1u << 20) const;

@@ -83,6 +83,12 @@ std::optional<u64> MappedSource<A>::file_offset(A address) const {
 }
 
 template <class A>
+u64 MappedSource<A>::contiguous(A address) const {
+  const Run* run = find(address);
+  return run == nullptr ? 0 : run->size - (address - run->start);
+}
+
+template <class A>
 std::vector<Range<A>> MappedSource<A>::populated() const {
   std::vector<Range<A>> out;
   for (const Run& run : runs_)

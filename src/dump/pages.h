@@ -29,6 +29,10 @@ class PageSource : public Source<A> {
   virtual std::span<const Range<A>> ranges() const = 0;
   // Where an address lies in the file, for --why; nothing when it lies in no one place.
   virtual std::optional<u64> file_offset(A address) const = 0;
+  // The file that file_offset() counts in, and how many bytes from an address on lie one behind the other
+  // there: so that they can be copied without being looked at. Null and 0 for pages that are packed.
+  virtual const File* backing() const { return nullptr; }
+  virtual u64 contiguous(A) const { return 0; }
   // A hint that a range is about to be read from its start to its end.
   virtual void will_read(Range<A>) const {}
   // ranges() without the holes of a sparse file: what a scan of everything has to read.
@@ -54,6 +58,8 @@ class MappedSource final : public PageSource<A> {
   Result<Slice> at(A address) const override;
   std::span<const Range<A>> ranges() const override { return ranges_; }
   std::optional<u64> file_offset(A address) const override;
+  const File* backing() const override { return file_.get(); }
+  u64 contiguous(A address) const override;
   std::vector<Range<A>> populated() const override;
   void will_read(Range<A> range) const override;
   u64 lost() const { return lost_; }

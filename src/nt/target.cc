@@ -20,7 +20,7 @@ Target::Target(dump::DumpFile dump, const TargetOptions& options)
 }
 
 Result<std::unique_ptr<Target>> Target::open(const std::string& path, const TargetOptions& options) {
-  return open(TRY(dump::open_dump(path)), options);
+  return open(TRY(dump::open_dump(path, options.dump)), options);
 }
 
 Result<std::unique_ptr<Target>> Target::open(dump::DumpFile dump, const TargetOptions& options) {

@@ -26,6 +26,7 @@ struct TargetOptions {
   std::vector<std::string> symbol_paths;
   std::string cache;           // directory of imported layouts; empty: none
   bool force_symbols = false;  // use a symbol file although its GUID is another kernel's
+  dump::OpenOptions dump;      // progress, and where compressed dumps are unpacked
 };
 
 // One processor as Windows numbers it, and the dump's registers for it.

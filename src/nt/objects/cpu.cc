@@ -25,24 +25,43 @@ std::optional<Cpu> read_prcb(const Target& target, VirtAddr prcb) {
   return cpu;
 }
 
+// KSPECIAL_REGISTERS: Cr0 0, Cr2 8, Cr3 10, Cr4 18, Gdtr 50 and Idtr 60 (limit +6, base +8), Cr8 A0, MsrGsBase A8,
+// MsrGsSwap B0. Saved beside the CONTEXT; a dump without them has zeros.
+void take_special_registers(const Target& target, const Object& prcb, dump::CpuState& s) {
+  const auto at = prcb.address(KPRCB::SpecialRegisters);
+  if (!at) return;
+  const auto r = memory::read<std::array<u64, 24>>(target.kernel(), *at);
+  if (!r || (*r)[2] == 0) return;
+  s.has_control = true;
+  s.cr0 = (*r)[0];
+  s.cr2 = (*r)[1];
+  s.cr3 = (*r)[2];
+  s.cr4 = (*r)[3];
+  s.gdt.base = (*r)[0x58 / 8];
+  s.idt.base = (*r)[0x68 / 8];
+  s.cr8 = (*r)[0xA0 / 8];
+  s.gs.base = (*r)[0xA8 / 8];
+  s.kernel_gs_base = (*r)[0xB0 / 8];
+}
+
 // Windows stops the other processors before it writes a crash dump and leaves each one's CONTEXT behind
 // KPRCB.Context (up to Windows 7 without it: in ProcessorState).
 void take_saved_context(const Target& target, Cpu& cpu) {
   const Object p(target, cpu.kprcb);
-  std::array<u8, kContextSize> bytes{};
-  if (const auto at = p[KPRCB::Context]; at && is_kernel(*at))
-    if (memory::read_exact(target.kernel(), *at, bytes))
-      if (auto state = state_from_context(ByteView(bytes.data(), bytes.size())); state && state->rip != 0) {
-        cpu.state = state;
-        cpu.state_from = "KPRCB.Context";
-        return;
-      }
-  if (const auto at = p.address(KPRCB::ContextFrame))
-    if (memory::read_exact(target.kernel(), *at, bytes))
-      if (auto state = state_from_context(ByteView(bytes.data(), bytes.size())); state && state->rip != 0) {
-        cpu.state = state;
-        cpu.state_from = "KPRCB.ProcessorState";
-      }
+  const auto pointer = p[KPRCB::Context];
+  const auto frame = p.address(KPRCB::ContextFrame);
+  const std::pair<VirtAddr, const char*> places[] = {{pointer ? *pointer : VirtAddr(), "KPRCB.Context"},
+                                                     {frame ? *frame : VirtAddr(), "KPRCB.ProcessorState"}};
+  for (const auto& [at, name] : places) {
+    std::array<u8, kContextSize> bytes{};
+    if (!is_kernel(at) || !memory::read_exact(target.kernel(), at, bytes)) continue;
+    auto state = state_from_context(ByteView(bytes.data(), bytes.size()));
+    if (!state || state->rip == 0) continue;
+    take_special_registers(target, p, *state);
+    cpu.state = std::move(state);
+    cpu.state_from = name;
+    return;
+  }
 }
 
 // The header's CONTEXT belongs to the processor whose current thread's stack it points into.

@@ -1,0 +1,147 @@
+#include "dump/writers/copy_memory.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <mutex>
+#include <thread>
+
+namespace unhang::dump {
+
+namespace {
+
+constexpr u64 kUnit = u64{8} << 20;  // bytes that one thread takes at a time
+
+bool all_zero(const u8* p, size_t n) {
+  return n == 0 || (p[0] == 0 && std::equal(p, p + n - 1, p + 1));
+}
+
+class Copier {
+ public:
+  Copier(const PageSource<PhysAddr>& source, const OutputFile& out, const Progress& progress)
+      : source_(source), out_(out), progress_(progress) {}
+
+  Result<Copied> run(std::span<const Placed> placed) {
+    std::vector<Placed> units;
+    for (const Placed& p : placed)
+      for (u64 at = 0; at < p.range.size; at += kUnit) {
+        const u64 size = std::min(kUnit, p.range.size - at);
+        units.push_back({{p.range.start + at, size}, p.offset + at});
+        total_ += size;
+      }
+    std::atomic<size_t> next = 0;
+    auto work = [&] {
+      for (size_t i = next++; i < units.size() && !stop_; i = next++)
+        if (const auto done = copy(units[i]); !done) give_up(done.error());
+    };
+    {
+      std::vector<std::jthread> pool;
+      const size_t threads =
+          std::min<size_t>(std::max(1U, std::thread::hardware_concurrency()), units.size());
+      for (size_t t = 1; t < threads; t++) pool.emplace_back(work);
+      work();
+    }
+    if (stop_) return fail(error_);
+    copied_.bytes = total_;
+    return copied_;
+  }
+
+ private:
+  void give_up(const Error& e) {
+    const std::lock_guard guard(lock_);
+    if (!stop_) error_ = e;
+    stop_ = true;
+  }
+
+  Result<void> copy(const Placed& unit) {
+    u64 at = 0;
+    while (at < unit.range.size) {
+      const PhysAddr pa = unit.range.start + at;
+      const u64 run = std::min(source_.contiguous(pa), unit.range.size - at);
+      if (run >= kPageSize) {
+        TRY_VOID(out_.copy(*source_.backing(), *source_.file_offset(pa), unit.offset + at, run));
+        at += run;
+        continue;
+      }
+      TRY_VOID(copy_page(pa, unit.offset + at));
+      at += kPageSize;
+    }
+    return report(unit.range.size);
+  }
+
+  // Pages that are packed, or cut in two by the file's segments.
+  Result<void> copy_page(PhysAddr pa, u64 offset) {
+    std::array<u8, kPageSize> page{};
+    for (u64 have = 0; have < kPageSize;) {
+      const auto slice = source_.at(pa + have);
+      if (!slice) {
+        const std::lock_guard guard(lock_);
+        if (copied_.unreadable_pages++ == 0) copied_.first_unreadable = pa;
+        return {};
+      }
+      std::copy_n(slice->data, slice->size, page.begin() + static_cast<std::ptrdiff_t>(have));
+      have += slice->size;
+    }
+    if (all_zero(page.data(), page.size())) return {};  // a hole
+    return out_.write(offset, page);
+  }
+
+  Result<void> report(u64 bytes) {
+    const std::lock_guard guard(lock_);
+    done_ += bytes;
+    if (progress_ && !progress_({.what = "writing", .done = done_, .total = total_}))
+      return fail(Error{.why = Why::limit, .detail = "stopped"});
+    return {};
+  }
+
+  const PageSource<PhysAddr>& source_;
+  const OutputFile& out_;
+  const Progress& progress_;
+  std::mutex lock_;
+  std::atomic<bool> stop_ = false;
+  Error error_{};
+  u64 done_ = 0, total_ = 0;
+  Copied copied_;
+};
+
+}  // namespace
+
+Result<Copied> copy_memory(const PageSource<PhysAddr>& source, std::span<const Placed> placed,
+                           std::span<const Patch> patches, const OutputFile& out, const Progress& progress) {
+  Copied copied = TRY(Copier(source, out, progress).run(placed));
+  for (const Patch& patch : patches) {
+    const auto to = std::find_if(placed.begin(), placed.end(), [&](const Placed& p) {
+      return patch.at >= p.range.start && patch.at + patch.bytes.size() <= p.range.end();
+    });
+    if (to == placed.end()) {
+      copied.lost_patches++;
+      continue;
+    }
+    TRY_VOID(out.write(to->offset + (patch.at - to->range.start), patch.bytes));
+  }
+  return copied;
+}
+
+std::vector<PhysRange> whole_pages(std::span<const PhysRange> ranges) {
+  std::vector<PhysRange> out;
+  for (const PhysRange& r : ranges) {
+    const PhysAddr first((r.start + (kPageSize - 1)).page()), last(r.end().page());
+    if (first < last) out.push_back({first, last - first});
+  }
+  return out;
+}
+
+std::vector<PhysRange> intersection(std::span<const PhysRange> a, std::span<const PhysRange> b) {
+  std::vector<PhysRange> out;
+  for (size_t i = 0, j = 0; i < a.size() && j < b.size();) {
+    const PhysAddr first = std::max(a[i].start, b[j].start), last = std::min(a[i].end(), b[j].end());
+    if (first < last) out.push_back({first, last - first});
+    if (a[i].end() < b[j].end())
+      i++;
+    else
+      j++;
+  }
+  return out;
+}
+
+}  // namespace unhang::dump
