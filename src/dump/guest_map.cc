@@ -62,9 +62,11 @@ std::vector<const RamBlock*> main_ram(const std::vector<RamBlock>& blocks) {
   return out;
 }
 
-// Bytes of RAM below 4 GiB, as hw/i386/pc_piix.c and pc_q35.c share it out.
+// Bytes of RAM below 4 GiB. Measured with QEMU 7.2 (`info mtree`): pc splits from 3.5 GiB on, q35 from 2.75
+// GiB on, exactly these sizes included.
 u64 low_memory(std::string_view machine, u64 total) {
   if (machine.find("q35") != machine.npos) return total >= 0xB0000000 ? 0x80000000 : total;
+  if (machine.starts_with("microvm")) return std::min<u64>(total, 0xC0000000);
   if (machine.find("xenfv") != machine.npos) return std::min<u64>(total, 0xF0000000);
   const bool old = machine.starts_with("pc-0.") || machine.starts_with("pc-1.") ||
                    machine.starts_with("pc-i440fx-1.") || machine.starts_with("rhel6");
@@ -72,15 +74,10 @@ u64 low_memory(std::string_view machine, u64 total) {
   return total >= 0xE0000000 ? 0xC0000000 : total;
 }
 
-// Adds pages [page, page + size) at an address, without the VGA window that hides RAM from the guest.
+// Adds pages [page, page + size) at an address. The VGA window at 0xA0000 is not cut out: without a VGA
+// device it is RAM, with one Windows never uses it.
 void place(GuestMap& map, u64 at, u64 size, u64 page) {
-  constexpr u64 kVga = pages(0xA0000), kVgaEnd = pages(0xC0000);
-  if (at < kVga && at + size > kVgaEnd) {
-    map.push_back({at, kVga - at, page});
-    map.push_back({kVgaEnd, at + size - kVgaEnd, page + (kVgaEnd - at)});
-  } else if (size != 0) {
-    map.push_back({at, size, page});
-  }
+  if (size != 0) map.push_back({at, size, page});
 }
 
 // RAM as one line, `low` pages of it below 4 GiB and the rest from `high` on. Returns the end of it all.

@@ -7,8 +7,16 @@
 namespace unhang::dump {
 
 Result<DumpFile> open_migration(std::shared_ptr<const File> file, u64 offset,
-                                const std::vector<DimmPlace>& dimms) {
-  const auto stream = std::make_shared<const MigrationStream>(TRY(read_migration(std::move(file), offset)));
+                                const std::vector<DimmPlace>& dimms, const Progress& progress) {
+  const auto stream =
+      std::make_shared<const MigrationStream>(TRY(read_migration(std::move(file), offset, progress)));
+  const std::string& machine = stream->machine;
+  if (machine.starts_with("virt") || machine.starts_with("pseries") || machine.starts_with("s390"))
+    return fail(Error{.why = Why::unsupported,
+                      .type = "QEMU migration stream",
+                      .detail = machine.starts_with("virt")
+                                    ? "unsupported machine ARM64: only x64 Windows guests are supported"
+                                    : "unsupported machine: only x64 Windows guests are supported"});
   GuestMaps maps = TRY(guest_maps(*stream, dimms));
   const Devices devices = read_devices(*stream);
 

@@ -46,7 +46,8 @@ std::unexpected<Error> unsupported(const char* detail, u64 offset = 0) {
 
 class Reader {
  public:
-  Reader(std::shared_ptr<const File> file, u64 offset) : in_(file->bytes(), offset), base_(offset) {
+  Reader(std::shared_ptr<const File> file, u64 offset, const Progress& progress)
+      : in_(file->bytes(), offset), base_(offset), progress_(progress) {
     out_.file = std::move(file);
   }
 
@@ -164,6 +165,8 @@ class Reader {
         constexpr u64 kAhead = 8 << 20;
         out_.file->will_read(at, 2 * kAhead);
         fetched_ = at + kAhead;
+        if (progress_ && !progress_({"indexing the migration stream", at, out_.file->size()}))
+          return fail(Error{.why = Why::limit, .type = kType, .detail = "stopped"});
       }
       const u64 word = in_.be64(), flags = word & (kPageSize - 1), address = word & ~(kPageSize - 1);
       if (!in_.ok()) break;
@@ -286,6 +289,7 @@ class Reader {
 
   Cursor in_;
   u64 base_;
+  const Progress& progress_;
   MigrationStream out_;
   std::vector<PageRun> written_;
   u32 ram_id_ = ~u32{0};
@@ -297,8 +301,9 @@ class Reader {
 
 }  // namespace
 
-Result<MigrationStream> read_migration(std::shared_ptr<const File> file, u64 offset) {
-  return Reader(std::move(file), offset).read();
+Result<MigrationStream> read_migration(std::shared_ptr<const File> file, u64 offset,
+                                       const Progress& progress) {
+  return Reader(std::move(file), offset, progress).read();
 }
 
 }  // namespace unhang::dump

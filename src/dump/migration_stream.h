@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/progress.h"
 #include "dump/page_bitmap.h"
 
 namespace unhang::dump {
@@ -44,7 +45,9 @@ struct MigrationStream {
   std::vector<Gap> gaps;
 };
 
-// Errors: bad_file (no RAM), unsupported (a version or a compression that is not read here).
-Result<MigrationStream> read_migration(std::shared_ptr<const File> file, u64 offset);
+// Goes through the whole stream once. Errors: bad_file (no RAM), unsupported (a version or a compression that
+// is not read here), limit (progress said stop).
+Result<MigrationStream> read_migration(std::shared_ptr<const File> file, u64 offset,
+                                       const Progress& progress);
 
 }  // namespace unhang::dump

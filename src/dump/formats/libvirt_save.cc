@@ -61,13 +61,14 @@ constexpr const char* kNames[] = {"raw", "gzip", "bzip2", "xz", "lzop", "zstd", 
 
 Result<DumpFile> open_stream(std::shared_ptr<const File> file, u64 at, u32 compression,
                              const std::vector<DimmPlace>& dimms, const OpenOptions& options) {
-  if (file->bytes().from(at).starts_with("QEVM")) return open_migration(std::move(file), at, dimms);
+  if (file->bytes().from(at).starts_with("QEVM"))
+    return open_migration(std::move(file), at, dimms, options.progress);
   if (compression == kRaw || compression == kSparse) return bad("no migration stream behind its XML", at);
   // The bytes decide, not the header: what they are is in their own signature.
   Unpacked inner = TRY(unpack(std::move(file), at, options));
   if (!inner.file->bytes().starts_with("QEVM"))
     return bad("what it has compressed is no migration stream", at);
-  DumpFile dump = TRY(open_migration(inner.file, 0, dimms));
+  DumpFile dump = TRY(open_migration(inner.file, 0, dimms, options.progress));
   dump.gaps.insert(dump.gaps.begin(), inner.gaps.begin(), inner.gaps.end());
   return dump;
 }

@@ -10,8 +10,8 @@ bool probe(const File& file) {
   return file.bytes().starts_with("QEVM");
 }
 
-Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
-  return open_migration(std::move(file), 0, {});
+Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions& options) {
+  return open_migration(std::move(file), 0, {}, options.progress);
 }
 
 }  // namespace

@@ -169,8 +169,8 @@ TEST_P(LibvirtFile, HoldsTheSameMachineAsTheElfCore) {
   EXPECT_TRUE(dump->gaps.empty());
   expect_registers(*dump, true);
   const Compared c = expect_same_memory(*dump);
-  EXPECT_EQ(c.missing, 32u);
-  EXPECT_EQ(c.same + c.other_boot, 32768u - 32);
+  EXPECT_EQ(c.missing, 0u);
+  EXPECT_EQ(c.same + c.other_boot, 32768u);
   EXPECT_LE(c.other_boot, 13u);
 }
 
@@ -326,16 +326,17 @@ TEST(ContainerFile, CompressedOverAndOverIsRefused) {
 TEST(ContainerFile, ProgressIsToldAndCanStop) {
   NEED_CAPTURE(kInside);
   const auto packed = in_memory(gzip(bytes_of(*capture("virsh-dump-plain.qevm"))));
-  u64 calls = 0;
+  u64 calls = 0, indexed = 0;
   OpenOptions options;
   options.progress = [&](const ProgressStep& s) {
-    calls++;
-    EXPECT_EQ(s.what, "unpacking gzip");
+    calls += s.what == "unpacking gzip" ? 1 : 0;
+    indexed += s.what == "indexing the migration stream" ? 1 : 0;
     EXPECT_LE(s.done, s.total);
     return true;
   };
   EXPECT_TRUE(open_dump(packed, options));
   EXPECT_GE(calls, 1u);
+  EXPECT_GE(indexed, 1u);
   options.progress = [](const ProgressStep&) { return false; };
   const auto stopped = open_dump(packed, options);
   ASSERT_FALSE(stopped);

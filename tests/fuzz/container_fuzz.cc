@@ -1,0 +1,4 @@
+// Compressed dumps of any form.
+#include "fuzz.h"
+
+FUZZ_FORMATS()
