@@ -12,7 +12,7 @@ namespace unhang::app {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto kSilence = std::chrono::seconds(1), kStep = std::chrono::milliseconds(200);
+constexpr std::chrono::milliseconds kSilence(1000), kStep(200);
 
 struct Line {
   Clock::time_point begun = Clock::now(), shown{};

@@ -1,6 +1,6 @@
 // WinDbg takes each processor's registers from memory: KiProcessorBlock[n] -> KPRCB -> CONTEXT behind
-// KPRCB+OffsetPrcbContext, control registers from KPRCB.ProcessorState. On a live machine both are stale; Windows
-// fills them when it freezes the processors for a dump, and so do we (FORMATS 3.5).
+// KPRCB+OffsetPrcbContext, control registers from KPRCB.ProcessorState. On a live machine both are stale;
+// Windows fills them when it freezes the processors for a dump, and so do we (FORMATS 3.5).
 #include "nt/crash_parts.h"
 
 #include <algorithm>
@@ -16,9 +16,9 @@ namespace unhang::nt {
 namespace {
 
 constexpr u64 kContextSize = 0x4D0;
-constexpr u64 kSpecialSize = 0xD8;  // KSPECIAL_REGISTERS up to SyscallMask, the same on every x64 build
-constexpr u32 kLiveSystemDump = 0x161;       // LIVE_SYSTEM_DUMP, bugcodes.h
-constexpr u32 kBreakpoint = 0x80000003;      // STATUS_BREAKPOINT
+constexpr u64 kSpecialSize = 0xD8;       // KSPECIAL_REGISTERS up to SyscallMask, the same on every x64 build
+constexpr u32 kLiveSystemDump = 0x161;   // LIVE_SYSTEM_DUMP, bugcodes.h
+constexpr u32 kBreakpoint = 0x80000003;  // STATUS_BREAKPOINT
 constexpr u32 kOffsetPrcbSpecial = 0x2F2, kOffsetPrcbContext = 0x338;
 const VirtAddr kShared(0xFFFFF78000000000);  // KUSER_SHARED_DATA
 constexpr u64 kMostRuns = 4096;
@@ -36,7 +36,8 @@ std::vector<u8> context_bytes(const dump::CpuState& s) {
   put(c, 0x30, flags);
   const u32 mxcsr = s.mxcsr.value_or(0x1F80);
   put(c, 0x34, mxcsr);
-  const u16 selectors[] = {s.cs.selector, s.ds.selector, s.es.selector, s.fs.selector, s.gs.selector, s.ss.selector};
+  const u16 selectors[] = {s.cs.selector, s.ds.selector, s.es.selector,
+                           s.fs.selector, s.gs.selector, s.ss.selector};
   for (size_t i = 0; i < 6; i++) put(c, 0x38 + i * 2, selectors[i]);
   put(c, 0x44, static_cast<u32>(s.rflags));
   if (s.dr) {
@@ -110,7 +111,8 @@ class Maker {
     if (is_kernel(context))
       patch(context, bytes, "CONTEXT of a processor");
     else if (!frame)
-      p_.gaps.push_back({fmt::format("CONTEXT of processor {}", cpu.number), hex(cpu.kprcb), "its place is unknown"});
+      p_.gaps.push_back(
+          {fmt::format("CONTEXT of processor {}", cpu.number), hex(cpu.kprcb), "its place is unknown"});
     if (frame && *frame != context) patch(*frame, bytes, "KPROCESSOR_STATE of a processor");
     if (is_kernel(context) || frame) p_.contexts++;
     p_.xmm |= cpu.state->xmm.has_value();
@@ -126,7 +128,8 @@ class Maker {
     p_.header.kd_debugger_data_block = block.va();
     patch(block.va(), block.view().span(), "KDBG");
     // Readers that know of the encoding take a set flag for "still encoded".
-    if (const auto flag = t_.symbol("KdpDataBlockEncoded")) patch(*flag, std::array<u8, 1>{0}, "KdpDataBlockEncoded");
+    if (const auto flag = t_.symbol("KdpDataBlockEncoded"))
+      patch(*flag, std::array<u8, 1>{0}, "KdpDataBlockEncoded");
     p_.header.ps_loaded_module_list = block.pointer(Kdbg::kPsLoadedModuleList);
     p_.header.ps_active_process_head = block.pointer(Kdbg::kPsActiveProcessHead);
     if (const VirtAddr at = block.pointer(Kdbg::kMmPfnDatabase); !at.is_null())
@@ -138,9 +141,12 @@ class Maker {
     h.build = t_.build();
     h.directory_table_base = t_.place().dtb;
     h.processors = static_cast<u32>(t_.cpus().size());
-    if (h.ps_loaded_module_list.is_null()) h.ps_loaded_module_list = t_.symbol("PsLoadedModuleList").value_or(VirtAddr());
-    if (h.ps_active_process_head.is_null()) h.ps_active_process_head = t_.symbol("PsActiveProcessHead").value_or(VirtAddr());
-    // KUSER_SHARED_DATA (ntddk.h): InterruptTime +8, SystemTime +0x14, NtProductType +0x264, SuiteMask +0x2D0.
+    if (h.ps_loaded_module_list.is_null())
+      h.ps_loaded_module_list = t_.symbol("PsLoadedModuleList").value_or(VirtAddr());
+    if (h.ps_active_process_head.is_null())
+      h.ps_active_process_head = t_.symbol("PsActiveProcessHead").value_or(VirtAddr());
+    // KUSER_SHARED_DATA (ntddk.h): InterruptTime +8, SystemTime +0x14, NtProductType +0x264, SuiteMask
+    // +0x2D0.
     h.up_time = memory::read<u64>(t_.kernel(), kShared + 8).value_or(0);
     h.system_time = memory::read<u64>(t_.kernel(), kShared + 0x14).value_or(0);
     h.product_type = memory::read<u32>(t_.kernel(), kShared + 0x264).value_or(0);
@@ -159,7 +165,8 @@ class Maker {
     if (at) data = memory::read<std::array<u64, 5>>(t_.kernel(), *at).value_or(std::array<u64, 5>{});
     if (data[0] == 0)
       for (const Cpu& cpu : t_.cpus())
-        if (cpu.state && cpu.state->hyperv_crash && (*cpu.state->hyperv_crash)[0] != 0) data = *cpu.state->hyperv_crash;
+        if (cpu.state && cpu.state->hyperv_crash && (*cpu.state->hyperv_crash)[0] != 0)
+          data = *cpu.state->hyperv_crash;
     if (data[0] == 0 && t_.dump().header && t_.dump().header->bug_check_code != 0) {
       data[0] = t_.dump().header->bug_check_code;
       std::copy_n(t_.dump().header->bug_check_parameters, 4, data.begin() + 1);
@@ -175,12 +182,15 @@ class Maker {
     for (const Cpu& cpu : t_.cpus()) {
       if (!cpu.state) continue;
       const bool busy = is_kernel(cpu.current_thread) && cpu.current_thread != cpu.idle_thread;
-      if (wanted ? cpu.number == *wanted : chosen == nullptr || (busy && chosen->current_thread == chosen->idle_thread)) chosen = &cpu;
+      if (wanted ? cpu.number == *wanted
+                 : chosen == nullptr || (busy && chosen->current_thread == chosen->idle_thread))
+        chosen = &cpu;
     }
     if (wanted && chosen == nullptr)
       return fail(Error{.why = Why::unsupported, .detail = "no registers of that processor are in the dump"});
     if (chosen == nullptr) {
-      p_.gaps.push_back({"registers", "", "the dump has none: WinDbg will show no stack of a running thread"});
+      p_.gaps.push_back(
+          {"registers", "", "the dump has none: WinDbg will show no stack of a running thread"});
       return {};
     }
     p_.chosen_cpu = chosen->number;
@@ -204,12 +214,15 @@ class Maker {
     }
     const auto cut = dump::intersection(all, owned);
     const auto holds = [&](PhysAddr pa) {
-      return std::any_of(cut.begin(), cut.end(), [&](const dump::PhysRange& r) { return pa >= r.start && pa < r.end(); });
+      return std::any_of(cut.begin(), cut.end(),
+                         [&](const dump::PhysRange& r) { return pa >= r.start && pa < r.end(); });
     };
-    const bool whole = holds(t_.place().dtb) &&
-                       std::all_of(p_.patches.begin(), p_.patches.end(), [&](const dump::Patch& x) { return holds(x.at); });
+    const bool whole =
+        holds(t_.place().dtb) &&
+        std::all_of(p_.patches.begin(), p_.patches.end(), [&](const dump::Patch& x) { return holds(x.at); });
     if (!whole) {
-      p_.gaps.push_back({"MmPhysicalMemoryBlock", "", "does not hold the kernel's own pages: all that is in the dump is written"});
+      p_.gaps.push_back({"MmPhysicalMemoryBlock", "",
+                         "does not hold the kernel's own pages: all that is in the dump is written"});
       return;
     }
     auto bytes = [](const std::vector<dump::PhysRange>& list) {
@@ -260,7 +273,8 @@ class Maker {
 
 Result<CrashParts> crash_parts(const Target& target, std::optional<u32> cpu) {
   if (target.physical() == nullptr || target.paging() == nullptr)
-    return fail(Error{.why = Why::unsupported, .detail = "a triage dump holds no physical memory to convert"});
+    return fail(
+        Error{.why = Why::unsupported, .detail = "a triage dump holds no physical memory to convert"});
   CrashParts parts;
   Maker maker(target, parts);
   maker.kdbg();

@@ -1,5 +1,5 @@
-// unhang convert: any dump into one that WinDbg opens, running threads' registers included; or into a form that
-// other tools read.
+// unhang convert: any dump into one that WinDbg opens, running threads' registers included; or into a form
+// that other tools read.
 #include <CLI/CLI.hpp>
 #include <memory>
 
@@ -26,16 +26,22 @@ void add_written(Node& n, const dump::Written& w) {
   n["pages"] = w.pages;
   if (w.copied.unreadable_pages != 0)
     n["gaps"].add(gap_node({"guest memory", hex(w.copied.first_unreadable),
-                            fmt::format("{} cannot be read and {} zeros in the output", counted(w.copied.unreadable_pages, "page", "pages"),
+                            fmt::format("{} cannot be read and {} zeros in the output",
+                                        counted(w.copied.unreadable_pages, "page", "pages"),
                                         w.copied.unreadable_pages == 1 ? "is" : "are")}));
   if (w.copied.lost_patches != 0)
-    n["gaps"].add(gap_node({"state of the processors", "", fmt::format("{} lies outside of the pages that are written", counted(w.copied.lost_patches, "piece", "pieces"))}));
+    n["gaps"].add(gap_node({"state of the processors", "",
+                            fmt::format("{} lies outside of the pages that are written",
+                                        counted(w.copied.lost_patches, "piece", "pieces"))}));
 }
 
 // Forms without anything of Windows in them: any guest's dump will do.
 Result<Node> convert_plain(const Options& o) {
-  dump::DumpFile d = TRY(dump::open_dump(o.common.dump, {.progress = progress_line(), .spool = o.common.target.dump.spool}));
-  if (!d.physical) return fail(Error{.why = Why::unsupported, .detail = "a triage dump holds no physical memory to convert"});
+  dump::DumpFile d =
+      TRY(dump::open_dump(o.common.dump, {.progress = progress_line(), .spool = o.common.target.dump.spool}));
+  if (!d.physical)
+    return fail(
+        Error{.why = Why::unsupported, .detail = "a triage dump holds no physical memory to convert"});
   Node n = Node::shaped("converted");
   n["output"] = o.out;
   n["gaps"] = gaps_node(d.gaps);
@@ -57,8 +63,11 @@ Result<Node> convert_to_crash_dump(const Session& session, const Options& o) {
   n["cpu"] = parts.chosen_cpu ? Node(*parts.chosen_cpu) : Node();
   n["left_out"] = parts.left_out;
   n["gaps"] = gaps_node(parts.gaps);
-  const auto type = o.to == "bitmap" ? dump::CrashType::bitmap : o.to == "complete" ? dump::CrashType::complete : dump::CrashType::automatic;
-  add_written(n, TRY(dump::write_crash_dump(o.out, *t.physical(), parts.ranges, parts.header, parts.patches, type, progress_line())));
+  const auto type = o.to == "bitmap"     ? dump::CrashType::bitmap
+                    : o.to == "complete" ? dump::CrashType::complete
+                                         : dump::CrashType::automatic;
+  add_written(n, TRY(dump::write_crash_dump(o.out, *t.physical(), parts.ranges, parts.header, parts.patches,
+                                            type, progress_line())));
   return n;
 }
 
@@ -85,16 +94,18 @@ void set_up(CLI::App& app, int& status) {
   app.add_option("--to", o->to, "dmp (complete or bitmap, as the memory needs), complete, bitmap, elf, raw")
       ->check(CLI::IsMember({"dmp", "complete", "bitmap", "elf", "raw"}))
       ->capture_default_str();
-  app.add_option("--cpu", o->cpu, "the processor that the debugger shall stand on; else the first that is not idle");
+  app.add_option("--cpu", o->cpu,
+                 "the processor that the debugger shall stand on; else the first that is not idle");
   app.callback([o, &status] { status = run(*o); });
 }
 
 }  // namespace
 
 extern const Command convert_command;
-const Command convert_command{.name = "convert",
-                              .help = "write a crash dump that WinDbg opens, running threads' stacks included",
-                              .order = 4,
-                              .set_up = set_up};
+const Command convert_command{
+    .name = "convert",
+    .help = "write a crash dump that WinDbg opens, running threads' stacks included",
+    .order = 4,
+    .set_up = set_up};
 
 }  // namespace unhang::app

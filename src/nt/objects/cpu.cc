@@ -25,8 +25,8 @@ std::optional<Cpu> read_prcb(const Target& target, VirtAddr prcb) {
   return cpu;
 }
 
-// KSPECIAL_REGISTERS: Cr0 0, Cr2 8, Cr3 10, Cr4 18, Gdtr 50 and Idtr 60 (limit +6, base +8), Cr8 A0, MsrGsBase A8,
-// MsrGsSwap B0. Saved beside the CONTEXT; a dump without them has zeros.
+// KSPECIAL_REGISTERS: Cr0 0, Cr2 8, Cr3 10, Cr4 18, Gdtr 50 and Idtr 60 (limit +6, base +8), Cr8 A0,
+// MsrGsBase A8, MsrGsSwap B0. Saved beside the CONTEXT; a dump without them has zeros.
 void take_special_registers(const Target& target, const Object& prcb, dump::CpuState& s) {
   const auto at = prcb.address(KPRCB::SpecialRegisters);
   if (!at) return;
