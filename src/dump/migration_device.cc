@@ -119,6 +119,8 @@ std::optional<u64> find_section(ByteView devices, u64 from, std::string_view nam
 }
 
 void read_described(ByteView devices, dom::array list, std::vector<Device>& out) {
+  constexpr int kMostMissing = 8;
+  int missing = 0;
   u64 from = 0, seen = 0;
   for (dom::element d : list) {
     const std::string_view name = string(d, "name");
@@ -128,7 +130,11 @@ void read_described(ByteView devices, dom::array list, std::vector<Device>& out)
                   .instance = static_cast<u32>(number(d, "instance_id", 0)),
                   .version = static_cast<u32>(number(d, "version", 0))};
     const auto body = find_section(devices, from, name, device.instance, device.version);
-    if (!body) continue;
+    if (!body) {
+      // The order is the stream's: what is missing was cut off, and so is what follows.
+      if (++missing > kMostMissing) return;
+      continue;
+    }
     from = *body;
     device.body = devices.from(*body);
     Layout(device).device(d);
@@ -147,28 +153,36 @@ void known_cpu(Device& d) {
               {"env.cstar", {840, 8}},    {"env.fmask", {848, 8}}, {"env.kernelgsbase", {856, 8}}};
 }
 
+// A CPU's neighbours: "cpu_common" stands before it, "apic" behind it, each within a few kilobytes.
+void add_known(ByteView devices, std::string_view name, u32 instance, u32 version, const char* field,
+               DeviceField place, u64 from, u64 to, std::vector<Device>& out) {
+  const ByteView part = *devices.sub(0, std::min<u64>(to, devices.size()));
+  const auto body = find_section(part, from, name, instance, version);
+  if (!body) return;
+  Device& d = out.emplace_back();
+  d.name = name;
+  d.instance = instance;
+  d.version = version;
+  d.body = devices.from(*body);
+  d.fields = {{field, place}};
+}
+
 void read_known(ByteView devices, std::vector<Device>& out) {
   constexpr u32 kMostCpus = 4096;
-  u64 from = 0;
-  for (u32 i = 0; i < kMostCpus; i++) {
-    const auto common = find_section(devices, from, "cpu_common", i, 1);
-    const auto cpu = find_section(devices, from, "cpu", i, 12);
-    if (!cpu || !devices.covers(*cpu, 864)) return;
-    if (common && *common < *cpu) {
-      Device& d = out.emplace_back(Device{
-          .name = "cpu_common", .instance = i, .version = 1, .fields = {}, .body = devices.from(*common)});
-      d.fields = {{"halted", {0, 4}}};
-    }
-    known_cpu(out.emplace_back(
-        Device{.name = "cpu", .instance = i, .version = 12, .fields = {}, .body = devices.from(*cpu)}));
-    from = *cpu;
-    const auto next = find_section(devices, from, "cpu", i + 1, 12);
-    const auto apic = find_section(devices, from, "apic", i, 3);
-    if (apic && (!next || *apic < *next)) {
-      Device& d = out.emplace_back(
-          Device{.name = "apic", .instance = i, .version = 3, .fields = {}, .body = devices.from(*apic)});
-      d.fields = {{"tpr", {6, 1}}};
-    }
+  constexpr u64 kNear = 64 << 10;
+  auto cpu = find_section(devices, 0, "cpu", 0, 12);
+  for (u32 i = 0; i < kMostCpus && cpu && devices.covers(*cpu, 864); i++) {
+    const auto next = find_section(devices, *cpu, "cpu", i + 1, 12);
+    add_known(devices, "cpu_common", i, 1, "halted", {0, 4}, *cpu - std::min(*cpu, kNear), *cpu, out);
+    Device& d = out.emplace_back();
+    d.name = "cpu";
+    d.instance = i;
+    d.version = 12;
+    d.body = devices.from(*cpu);
+    known_cpu(d);
+    add_known(devices, "apic", i, 3, "tpr", {6, 1}, *cpu, std::min(next.value_or(~u64{0}), *cpu + kNear),
+              out);
+    cpu = next;
   }
 }
 

@@ -23,30 +23,34 @@ void append(std::vector<PhysRange>& ranges, u64 page, u64 size) {
 
 MigrationSource::MigrationSource(std::shared_ptr<const MigrationStream> stream, GuestMap map)
     : stream_(std::move(stream)), map_(std::move(map)) {
-  for (const MapPiece& piece : map_) list(piece);
+  for (const MapPiece& piece : map_) list(piece, true, ranges_);
 }
 
-// What of a piece was sent, and what of that is not zeros.
-void MigrationSource::list(const MapPiece& piece) {
+std::vector<PhysRange> MigrationSource::populated() const {
+  std::vector<PhysRange> out;
+  for (const MapPiece& piece : map_) list(piece, false, out);
+  return out;
+}
+
+// What of a piece was sent, with or without the pages that are zeros.
+void MigrationSource::list(const MapPiece& piece, bool with_zeros, std::vector<PhysRange>& out) const {
+  const auto add = [&](u64 first, u64 end) {
+    first = std::max(first, piece.page);
+    end = std::min(end, piece.page + piece.size);
+    if (first < end) append(out, piece.start + (first - piece.page), end - first);
+  };
   const RamBlock* block = piece_at(stream_->blocks, piece.page);
   if (block != nullptr && block->mapped) {
-    append(ranges_, piece.start, piece.size);
-    for (const PhysRange& r : block->present.ranges()) {
-      const u64 first = std::max(block->start + (r.start.value() >> kPageShift), piece.page);
-      const u64 end = std::min(block->start + (r.end().value() >> kPageShift), piece.page + piece.size);
-      if (first < end) append(populated_, piece.start + (first - piece.page), end - first);
-    }
+    if (with_zeros) return add(piece.page, piece.page + piece.size);
+    for (const PhysRange& r : block->present.ranges())
+      add(block->start + (r.start.value() >> kPageShift), block->start + (r.end().value() >> kPageShift));
     return;
   }
   const auto& runs = stream_->runs;
   auto run =
       std::ranges::upper_bound(runs, piece.page, {}, [](const PageRun& r) { return r.start + r.size; });
-  for (; run != runs.end() && run->start < piece.page + piece.size; ++run) {
-    const u64 first = std::max(run->start, piece.page);
-    const u64 end = std::min(run->start + run->size, piece.page + piece.size);
-    append(ranges_, piece.start + (first - piece.page), end - first);
-    if (run->offset != 0) append(populated_, piece.start + (first - piece.page), end - first);
-  }
+  for (; run != runs.end() && run->start < piece.page + piece.size; ++run)
+    if (with_zeros || run->offset != 0) add(run->start, run->start + run->size);
 }
 
 auto MigrationSource::find(PhysAddr pa) const -> Place {

@@ -13,7 +13,7 @@ class MigrationSource final : public PageSource<PhysAddr> {
   std::span<const PhysRange> ranges() const override { return ranges_; }
   std::optional<u64> file_offset(PhysAddr pa) const override;
   void will_read(PhysRange range) const override;
-  std::vector<PhysRange> populated() const override { return populated_; }
+  std::vector<PhysRange> populated() const override;
 
  private:
   struct Place {
@@ -21,11 +21,11 @@ class MigrationSource final : public PageSource<PhysAddr> {
     u64 offset = 0;  // of the page's bytes in the file; 0: a page of zeros
   };
   Place find(PhysAddr pa) const;
-  void list(const MapPiece& piece);
+  void list(const MapPiece& piece, bool with_zeros, std::vector<PhysRange>& out) const;
 
   std::shared_ptr<const MigrationStream> stream_;
   GuestMap map_;
-  std::vector<PhysRange> ranges_, populated_;
+  std::vector<PhysRange> ranges_;
 };
 
 }  // namespace unhang::dump
