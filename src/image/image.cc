@@ -176,7 +176,7 @@ std::optional<Rva> Image::find_export(std::string_view name) const {
   return std::nullopt;
 }
 
-const Image::Pdata& Image::pdata() const {
+const Pdata& Image::pdata() const {
   if (pdata_) return *pdata_;
   pdata_.emplace();
   const auto d = directory(kExceptionDirectory);

@@ -63,6 +63,14 @@ struct RuntimeFunction {
   bool contains(Rva rva) const { return rva.value() >= begin && rva.value() < end; }
 };
 
+// What is there of .pdata.
+struct Pdata {
+  std::vector<RuntimeFunction> entries;  // sorted, without the missing ones
+  std::vector<u32> index;                // place of each in the table: a jump is a hole
+  u32 total = 0;
+  std::vector<memory::Hole> holes;  // missing parts of the table, in bytes
+};
+
 class Image {
  public:
   // Errors: those of reading, bad_file (no PE header), unsupported (not x64).
@@ -92,12 +100,6 @@ class Image {
   struct Directory {
     Rva rva{};
     u32 size = 0;
-  };
-  struct Pdata {
-    std::vector<RuntimeFunction> entries;  // sorted, without the missing ones
-    std::vector<u32> index;                // place of each in the table: a jump is a hole
-    u32 total = 0;
-    std::vector<memory::Hole> holes;  // missing parts of the table, in bytes
   };
   Result<Directory> directory(size_t number) const;
   const Pdata& pdata() const;

@@ -150,8 +150,10 @@ void Target::choose_layouts() {
   std::vector<std::shared_ptr<const symbols::Layout>> layouts;
   for (const LayoutScore& s : ranked) layouts.push_back(s.layout);
   const LayoutScore& best = ranked.front();
-  constexpr u32 kEnough = 100;
-  const bool sure = best.tested >= kEnough && best.share() >= 0.97;
+  // A wrong layout fails the first checks: a few dozen without one failure say as much as many with some.
+  constexpr u32 kEnough = 100, kFewButWhole = 30;
+  const bool sure = (best.tested >= kEnough && best.share() >= 0.97) ||
+                    (best.tested >= kFewButWhole && best.passed == best.tested);
   layouts_.set_candidates(std::move(layouts), sure ? Confidence::derived : Confidence::guess);
   if (layouts_.exact() != nullptr) return;
   note("layout", fmt::format("built-in {}: {} of {} checks on the target pass", best.layout->build(),

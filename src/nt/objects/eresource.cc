@@ -6,6 +6,7 @@
 #include "nt/block_scan.h"
 #include "nt/objects/dispatcher.h"
 #include "nt/objects/thread.h"
+#include "nt/resource_scan.h"
 #include "nt/target.h"
 
 namespace unhang::nt {
@@ -192,7 +193,15 @@ ResourceList list_resources(const Target& target, const std::vector<VirtAddr>& k
       break;
     }
     if (list.how.empty())
-      list.gaps.push_back({"resources", "", text(head.error()) + ", and no file leads to a resource"});
+      if (const VirtAddr r = find_listed_resource(target); !r.is_null()) {
+        list.walk = walk_ring(target.kernel(), r + link->offset);
+        list.how = "the ring that nt's own resources are in";
+        add(list.walk);
+      }
+    if (list.how.empty())
+      list.gaps.push_back(
+          {"resources", "",
+           text(head.error()) + ", and neither files nor nt's data lead to a resource that is held"});
   }
   if (!list.walk.complete()) list.gaps.push_back({"resources", "", list.walk.how()});
   for (const VirtAddr r : scan_blocks(target).resources)

@@ -39,9 +39,9 @@ class SceneTest : public testing::TestWithParam<std::tuple<std::string, Situatio
 TEST_P(SceneTest, VerdictAndCulprit) {
   const auto& [build, situation, with_symbols] = GetParam();
   const bool ten = build.starts_with("10.");
-  // With symbols the block is encoded as real kernels have it; without them it must be plain to be read at
-  // all.
-  Scene scene = situation.make({.build = build, .encode_kdbg = with_symbols && ten});
+  // Encoded, as real kernels since Windows 8 keep it. Without symbols it then cannot be read, and everything must
+  // be found in other ways.
+  Scene scene = situation.make({.build = build, .encode_kdbg = ten});
   nt::TargetOptions options;
   if (with_symbols) {
     const std::vector<u8> bytes = scene.machine->symbols();

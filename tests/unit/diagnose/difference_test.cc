@@ -1,0 +1,86 @@
+// Two dumps of one machine: the same world some seconds later, with nothing moved, and with everything moved.
+#include "diagnose/difference.h"
+
+#include <gtest/gtest.h>
+
+#include "synth/scene.h"
+
+namespace unhang {
+namespace {
+
+const VirtAddr kShared(0xFFFFF78000000000);
+constexpr u64 kTenSeconds = 100'000'000;
+
+class DifferenceTest : public testing::Test {
+ protected:
+  DifferenceTest() : scene_(synth::busy_owner({})), machine_(*scene_.machine) {}
+
+  void pass_time(u64 by) {
+    auto& m = machine_.memory();
+    m.put<u64>(kShared + 8, m.get<u64>(kShared + 8) + by);
+    m.put<u64>(kShared + 0x14, m.get<u64>(kShared + 0x14) + by);
+  }
+
+  std::unique_ptr<waits::World> world() {
+    auto target = nt::Target::open(machine_.dump(), {});
+    EXPECT_TRUE(target.has_value());
+    targets_.push_back(std::move(*target));
+    return std::make_unique<waits::World>(*targets_.back());
+  }
+
+  synth::Scene scene_;
+  synth::Machine& machine_;
+  std::vector<std::unique_ptr<nt::Target>> targets_;
+};
+
+TEST_F(DifferenceTest, NothingMoved) {
+  const auto before = world();
+  pass_time(kTenSeconds);
+  const u64 ticks = machine_.get(scene_.culprit, "_KTHREAD", "KernelTime");
+  machine_.set(scene_.culprit, "_KTHREAD", "KernelTime", ticks + 600);
+  const auto after = world();
+  const auto d = diagnose::difference(*before, *after);
+  ASSERT_TRUE(d.has_value()) << text(d.error());
+  EXPECT_EQ(d->verdict, "stuck") << d->summary;
+  EXPECT_EQ(d->elapsed_ms, 10000u);
+  EXPECT_EQ(d->ended, 0u);
+  EXPECT_EQ(d->started, 0u);
+  ASSERT_FALSE(d->busy.empty());
+  EXPECT_EQ(d->busy.front().thread, scene_.culprit);
+  EXPECT_EQ(d->busy.front().cpu_ms, 9375u);  // 600 ticks of 15.625 ms
+  for (const auto& l : d->locks) EXPECT_TRUE(l.same_owners);
+  EXPECT_FALSE(d->locks.empty());
+  for (const auto& t : d->stuck) EXPECT_TRUE(t.same_stack);
+}
+
+TEST_F(DifferenceTest, EverythingMoved) {
+  const auto before = world();
+  pass_time(kTenSeconds);
+  for (const auto& t : before->threads) {
+    if (!t.waiting()) continue;
+    machine_.set(t.thread.address, "_KTHREAD", "ContextSwitches", t.thread.context_switches + 7);
+    machine_.set(t.thread.address, "_KTHREAD", "WaitTime", t.thread.wait_time + 1);
+  }
+  const auto after = world();
+  const auto d = diagnose::difference(*before, *after);
+  ASSERT_TRUE(d.has_value()) << text(d.error());
+  EXPECT_EQ(d->verdict, "slow") << d->summary;
+  EXPECT_TRUE(d->stuck.empty());
+}
+
+TEST_F(DifferenceTest, WrongOrderAndOtherMachines) {
+  const auto first = world();
+  EXPECT_FALSE(diagnose::difference(*first, *first).has_value());
+  pass_time(kTenSeconds);
+  const auto second = world();
+  const auto backwards = diagnose::difference(*second, *first);
+  ASSERT_FALSE(backwards.has_value());
+  EXPECT_NE(text(backwards.error()).find("older"), std::string::npos);
+  // Another boot: the interrupt time began again.
+  machine_.memory().put<u64>(kShared + 8, 50'000'000);
+  const auto rebooted = world();
+  EXPECT_FALSE(diagnose::difference(*first, *rebooted).has_value());
+}
+
+}  // namespace
+}  // namespace unhang

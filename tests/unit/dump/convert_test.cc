@@ -1,0 +1,194 @@
+// The same world in every form: the sample written as crash dumps, ELF core and raw memory gives the same
+// report, running threads' stacks included.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "app/session.h"
+#include "app/views/view.h"
+#include "base/format.h"
+#include "base/xz.h"
+#include "nt/crash_parts.h"
+#include "report/json.h"
+
+namespace unhang {
+namespace {
+
+using Json = nlohmann::json;
+
+class Convert : public testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = testing::TempDir() + "unhang-convert-" + std::to_string(getpid());
+    std::filesystem::create_directories(directory_);
+    const auto packed = File::open(UNHANG_SOURCE_DIR "/samples/hang.elf.xz");
+    ASSERT_TRUE(packed.has_value());
+    const auto bytes = unpack_xz((*packed)->bytes(), u64{1} << 30);
+    ASSERT_TRUE(bytes.has_value());
+    std::ofstream(path("hang.elf"), std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes->data()), static_cast<std::streamsize>(bytes->size()));
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::string path(const std::string& name) const { return directory_ + "/" + name; }
+
+  static std::unique_ptr<app::Session> open(const std::string& file) {
+    auto target =
+        nt::Target::open(file, {.symbol_paths = {UNHANG_SOURCE_DIR "/samples"}, .cache = "", .dump = {}});
+    EXPECT_TRUE(target.has_value()) << file << ": " << (target ? "" : text(target.error()));
+    return target ? std::make_unique<app::Session>(std::move(*target)) : nullptr;
+  }
+
+  // The report without what is of the form: file, where registers come from, how things were found.
+  static Json report(const std::string& file) {
+    const auto session = open(file);
+    if (!session) return {};
+    const diagnose::Diagnosis d = diagnose::diagnose(session->world(), {});
+    Json j = Json::parse(report::to_json(app::analysis_node(*session, d, {})));
+    j.erase("dump");
+    j["target"].erase("found_by");
+    j["gaps"].clear();
+    for (Json& cpu : j["cpus"]) cpu.erase("registers_from");
+    for (Json& thread : j["threads"]) thread.erase("stack_from");
+    for (Json& finding : j["findings"])
+      if (finding.contains("directory")) {
+        finding["directory"].erase("bytes_scanned");
+        finding["directory"].erase("bytes_total");
+      }
+    return j;
+  }
+
+  dump::Written write(const std::string& name, dump::CrashType type) {
+    const auto session = open(path("hang.elf"));
+    const auto parts = nt::crash_parts(session->target(), std::nullopt);
+    EXPECT_TRUE(parts.has_value());
+    EXPECT_EQ(parts->contexts, 2u);
+    const auto w = dump::write_crash_dump(path(name), *session->target().physical(), parts->ranges,
+                                          parts->header, parts->patches, type, {});
+    EXPECT_TRUE(w.has_value()) << (w ? "" : text(w.error()));
+    EXPECT_EQ(w->copied.lost_patches, 0u);
+    EXPECT_EQ(w->copied.unreadable_pages, 0u);
+    return *w;
+  }
+
+  std::string directory_;
+};
+
+TEST_F(Convert, CrashDumpsGiveTheSameReport) {
+  const Json before = report(path("hang.elf"));
+  ASSERT_EQ(before["verdict"]["class"], "busy-owner");
+  write("complete.dmp", dump::CrashType::complete);
+  write("bitmap.dmp", dump::CrashType::bitmap);
+  for (const char* name : {"complete.dmp", "bitmap.dmp"}) {
+    const Json after = report(path(name));
+    EXPECT_EQ(before, after) << name << "\n" << Json::diff(before, after).dump(1).substr(0, 3000);
+  }
+}
+
+TEST_F(Convert, PlainFormsGiveTheSameReport) {
+  const Json before = report(path("hang.elf"));
+  const auto dump = dump::open_dump(path("hang.elf"));
+  ASSERT_TRUE(dump.has_value());
+  const auto ranges = dump::whole_pages(dump->physical->ranges());
+  ASSERT_TRUE(dump::write_elf_core(path("again.elf"), *dump->physical, ranges, dump->cpus, {}).has_value());
+  EXPECT_EQ(before, report(path("again.elf")));
+  ASSERT_TRUE(dump::write_raw(path("memory.raw"), *dump->physical, ranges, {}).has_value());
+  // Raw memory has no registers: the verdict stands on the lock's owner, who runs.
+  const Json raw = report(path("memory.raw"));
+  EXPECT_EQ(raw["verdict"]["class"], "busy-owner");
+  EXPECT_EQ(raw["threads"].size(), before["threads"].size());
+  EXPECT_EQ(raw["locks"], before["locks"]);
+}
+
+TEST_F(Convert, HeaderFields) {
+  const dump::Written w = write("complete.dmp", dump::CrashType::complete);
+  EXPECT_EQ(std::filesystem::file_size(path("complete.dmp")), w.file_size);
+  EXPECT_EQ(w.file_size, 0x2000 + w.pages * kPageSize);
+  const auto file = File::open(path("complete.dmp"));
+  const ByteView b = (*file)->bytes();
+  const auto session = open(path("hang.elf"));
+  const nt::Target& t = session->target();
+  EXPECT_TRUE(b.starts_with("PAGEDU64"));
+  EXPECT_EQ(b.at<u32>(0x0C), 19041u);
+  EXPECT_EQ(b.at<u64>(0x10), t.place().dtb.value());
+  EXPECT_EQ(b.at<u64>(0x20), t.symbol("PsLoadedModuleList")->value());
+  EXPECT_EQ(b.at<u64>(0x28), t.symbol("PsActiveProcessHead")->value());
+  EXPECT_EQ(b.at<u32>(0x30), 0x8664u);
+  EXPECT_EQ(b.at<u32>(0x34), 2u);
+  EXPECT_EQ(b.at<u64>(0x80), t.kdbg()->va().value());
+  u64 pages = 0;
+  for (u32 i = 0; i < b.at<u32>(0x88); i++) pages += b.at<u64>(0xA0 + i * 16);
+  EXPECT_EQ(pages, w.pages);
+  EXPECT_EQ(b.at<u64>(0x90), w.pages);
+  EXPECT_EQ(b.at<u32>(0xF98), 1u);
+  EXPECT_EQ(b.at<u64>(0xFA0), w.file_size);
+  EXPECT_EQ(b.at<u8>(0x104D), 2u);
+  // The chosen processor is the one that runs php-cgi.exe: CONTEXT.Rip and the exception's address.
+  const dump::CpuState& cpu = *t.cpus()[1].state;
+  EXPECT_EQ(b.at<u32>(0x348 + 0x30) & 0x100007u, 0x100007u);
+  EXPECT_EQ(b.at<u64>(0x348 + 0xF8), cpu.rip);
+  EXPECT_EQ(b.at<u64>(0x348 + 0x98), cpu.gpr[dump::rsp]);
+  EXPECT_EQ(b.at<u64>(0xF10), cpu.rip);
+  EXPECT_EQ(b.at<u32>(0x1054 + 4), 0x45474150u);  // "PAGE"
+}
+
+TEST_F(Convert, OnlyThePatchedPlacesDiffer) {
+  write("complete.dmp", dump::CrashType::complete);
+  const auto before = dump::open_dump(path("hang.elf")), after = dump::open_dump(path("complete.dmp"));
+  const auto session = open(path("hang.elf"));
+  const auto parts = nt::crash_parts(session->target(), std::nullopt);
+  std::set<u64> patched;
+  for (const dump::Patch& p : parts->patches)
+    for (u64 i = 0; i < p.bytes.size(); i++) patched.insert((p.at + i).value());
+  u64 changed = 0;
+  for (const dump::PhysRange& r : after->physical->ranges())
+    for (u64 at = 0; at < r.size; at += kPageSize) {
+      const auto a = before->physical->at(r.start + at), b = after->physical->at(r.start + at);
+      ASSERT_TRUE(a && b && a->size == kPageSize && b->size == kPageSize);
+      if (std::memcmp(a->data, b->data, kPageSize) == 0) continue;
+      for (u64 i = 0; i < kPageSize; i++)
+        if (a->data[i] != b->data[i]) {
+          changed++;
+          EXPECT_TRUE(patched.contains((r.start + at + i).value())) << hex(r.start + at + i);
+        }
+    }
+  EXPECT_GT(changed, 100u);
+}
+
+TEST_F(Convert, ManyRunsNeedABitmap) {
+  const auto session = open(path("hang.elf"));
+  auto parts = nt::crash_parts(session->target(), std::nullopt);
+  const dump::PhysRange whole = parts->ranges.front();
+  parts->ranges.clear();
+  for (u64 i = 0; i < 60; i++) parts->ranges.push_back({whole.start + i * 2 * kPageSize, kPageSize});
+  const auto refused = dump::write_crash_dump(path("no.dmp"), *session->target().physical(), parts->ranges,
+                                              parts->header, {}, dump::CrashType::complete, {});
+  EXPECT_FALSE(refused.has_value());
+  EXPECT_FALSE(std::filesystem::exists(path("no.dmp")));
+  const auto w = dump::write_crash_dump(path("yes.dmp"), *session->target().physical(), parts->ranges,
+                                        parts->header, {}, dump::CrashType::automatic, {});
+  ASSERT_TRUE(w.has_value());
+  const auto again = dump::open_dump(path("yes.dmp"));
+  ASSERT_TRUE(again.has_value()) << text(again.error());
+  EXPECT_EQ(again->physical->ranges().size(), 60u);
+  EXPECT_NE(w->what.find("type 5"), std::string::npos);
+}
+
+// Progress that says stop: nothing is left behind.
+TEST_F(Convert, InterruptedLeavesNothing) {
+  const auto session = open(path("hang.elf"));
+  const auto parts = nt::crash_parts(session->target(), std::nullopt);
+  const auto stopped = dump::write_crash_dump(
+      path("stopped.dmp"), *session->target().physical(), parts->ranges, parts->header, parts->patches,
+      dump::CrashType::automatic, [](const ProgressStep&) { return false; });
+  EXPECT_FALSE(stopped.has_value());
+  size_t files = 0;
+  for ([[maybe_unused]] const auto& f : std::filesystem::directory_iterator(directory_)) files++;
+  EXPECT_EQ(files, 1u);
+}
+
+}  // namespace
+}  // namespace unhang
