@@ -46,8 +46,10 @@ class Unwinder {
       if (out.frames.size() >= options_.most_frames) return finish(out, StackEnd::limit);
       out.frames.push_back({.ip = r_.ip(), .sp = r_.sp(), .kind = kind, .trust = trust});
       const VirtAddr before = r_.sp();
+      const Registers saved = r_;
       const Result<Step> step = this->step(kind == FrameKind::call || kind == FrameKind::scan);
       if (!step) {
+        r_ = saved;  // codes before the damage may have moved the stack pointer past the return address
         if (step.error().why == Why::bad_file || step.error().type != nullptr ||
             images_(r_.ip()) == std::nullopt) {
           // Nothing tells how this function's frame looks: look for the next return address.
