@@ -192,7 +192,8 @@ class Unwinder {
   }
 
   static bool frame_register_set(const UnwindInfo& info, u64 offset) {
-    if (offset >= info.prolog_size) return true;
+    // A chained part does not set the register: what it is chained to has, long before.
+    if (offset >= info.prolog_size || info.chained) return true;
     for (const UnwindCode& c : info.codes)
       if (c.op == UnwindOp::set_fpreg) return c.offset <= offset;
     return false;
