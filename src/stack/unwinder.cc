@@ -282,8 +282,10 @@ class Unwinder {
         if (!leaves(function, Rva(target - base))) return false;
         epilogue_.push_back({EpilogueOp::ret, 0, 0});
         return true;
-      } else if (o == 0xff && modrm == 0x25 &&
-                 !epilogue_.empty()) {  // jmp [rip+disp]: a tail call through an import
+      } else if (o == 0xff && (modrm & 0x38) == 0x20 &&
+                 ((rex & 8) != 0 || (modrm == 0x25 && !epilogue_.empty()))) {
+        // A tail call through a pointer. Compilers mark it with REX.W, which the instruction does not need;
+        // without the mark it may be a switch.
         epilogue_.push_back({EpilogueOp::ret, 0, 0});
         return true;
       } else {
