@@ -41,6 +41,12 @@ Result<Mapping> AddressSpace::software_entry(VirtAddr va, u64 entry, u8 level, i
     u64 value = 0;
     {
       const Result<Mapping> m = lookup(prototype, depth + 1, nullptr);
+      if (!m && m.error().why == Why::not_in_dump)
+        return fail(Error{.why = Why::not_in_dump,
+                          .level = level,
+                          .va = va,
+                          .pa = m.error().pa,
+                          .detail = "a page table on the way to its prototype entry is missing"});
       if (!m)
         return fail(Error{
             .why = Why::paged_out, .level = level, .va = va, .detail = "its prototype entry cannot be read"});
@@ -55,7 +61,7 @@ Result<Mapping> AddressSpace::software_entry(VirtAddr va, u64 entry, u8 level, i
                       .level = level,
                       .va = va,
                       .detail = (value & kPrototype) != 0 ? "in its file, not in RAM"
-                                : value == 0              ? "demand zero"
+                                : (value >> 32) == 0      ? "demand zero"
                                                           : "in the page file"});
   }
   if ((entry & kTransition) != 0) return Mapping{frame(entry), kPageSize, Via::transition};

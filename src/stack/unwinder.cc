@@ -46,8 +46,10 @@ class Unwinder {
       if (out.frames.size() >= options_.most_frames) return finish(out, StackEnd::limit);
       out.frames.push_back({.ip = r_.ip(), .sp = r_.sp(), .kind = kind, .trust = trust});
       const VirtAddr before = r_.sp();
+      const Registers saved = r_;
       const Result<Step> step = this->step(kind == FrameKind::call || kind == FrameKind::scan);
       if (!step) {
+        r_ = saved;  // codes before the damage may have moved the stack pointer past the return address
         if (step.error().why == Why::bad_file || step.error().type != nullptr ||
             images_(r_.ip()) == std::nullopt) {
           // Nothing tells how this function's frame looks: look for the next return address.
@@ -190,7 +192,8 @@ class Unwinder {
   }
 
   static bool frame_register_set(const UnwindInfo& info, u64 offset) {
-    if (offset >= info.prolog_size) return true;
+    // A chained part does not set the register: what it is chained to has, long before.
+    if (offset >= info.prolog_size || info.chained) return true;
     for (const UnwindCode& c : info.codes)
       if (c.op == UnwindOp::set_fpreg) return c.offset <= offset;
     return false;
@@ -206,6 +209,34 @@ class Unwinder {
     u8 reg = 0;
     i64 value = 0;
   };
+
+  // Where the function begins that a part belongs to: at the end of its chain.
+  std::optional<u32> primary(RuntimeFunction part) const {
+    for (int depth = 0; depth < kMostChained; depth++) {
+      if ((part.unwind & 1) != 0) {
+        const auto other = memory::read<RuntimeFunction>(image_->bytes(), Rva(part.unwind & ~u32{3}));
+        if (!other) return std::nullopt;
+        part = *other;
+        continue;
+      }
+      const auto info = image::read_unwind_info(image_->bytes(), Rva(part.unwind));
+      if (!info) return std::nullopt;
+      if (!info->chained) return part.begin;
+      part = *info->chained;
+    }
+    return std::nullopt;
+  }
+
+  // Whether a jump goes to another function, or to the beginning of its own. Optimised kernels (Windows 8 and
+  // later) keep the cold parts of a function far away; jumps between its parts happen with the frame in place.
+  bool leaves(const RuntimeFunction& from, Rva target) const {
+    const auto function = image_->function_at(target);
+    if (function && !*function) return true;
+    const auto home = primary(from);
+    const auto there = function ? primary(**function) : std::nullopt;
+    if (!home || !there) return target.value() == from.begin || !from.contains(target);
+    return *there != *home || target.value() == *home;
+  }
 
   bool epilogue(VirtAddr base, const RuntimeFunction& function) {
     epilogue_.clear();
@@ -248,12 +279,13 @@ class Unwinder {
       } else if (o == 0xe9 || o == 0xeb) {  // jmp: a tail call when it leaves the function
         const i64 displacement = o == 0xeb ? b.at<i8>(op + 1) : b.at<i32>(op + 1);
         const VirtAddr target = r_.ip() + op + (o == 0xeb ? 2 : 5) + static_cast<u64>(displacement);
-        const Rva rva(target - base);
-        if (rva.value() > function.begin && rva.value() < function.end) return false;
+        if (!leaves(function, Rva(target - base))) return false;
         epilogue_.push_back({EpilogueOp::ret, 0, 0});
         return true;
-      } else if (o == 0xff && modrm == 0x25 &&
-                 !epilogue_.empty()) {  // jmp [rip+disp]: a tail call through an import
+      } else if (o == 0xff && (modrm & 0x38) == 0x20 &&
+                 ((rex & 8) != 0 || (modrm == 0x25 && !epilogue_.empty()))) {
+        // A tail call through a pointer. Compilers mark it with REX.W, which the instruction does not need;
+        // without the mark it may be a switch.
         epilogue_.push_back({EpilogueOp::ret, 0, 0});
         return true;
       } else {

@@ -16,6 +16,7 @@ constexpr u32 kPdata = kRdata + kRdataSize, kPdataSize = 0x2000;
 constexpr u32 kData = kPdata + kPdataSize, kDataSize = 0x20000;
 constexpr u32 kImageSize = kData + kDataSize;
 constexpr u32 kFunctionSize = 0x80;
+constexpr u64 kOptionalHeader = 0x98;
 
 template <class T>
 void put(std::vector<u8>& b, u64 at, T v) {
@@ -78,6 +79,35 @@ Prologue prologue(const FunctionShape& s) {
 
 }  // namespace
 
+void put_headers(std::vector<u8>& b, std::span<const SectionPlan> sections) {
+  put_text(b, 0, "MZ");
+  put<u32>(b, 0x3c, 0x80);
+  put<u32>(b, 0x80, 0x4550);
+  put<u16>(b, 0x84, 0x8664);
+  put<u16>(b, 0x86, static_cast<u16>(sections.size()));
+  put<u32>(b, 0x88, 0x5f3759df);  // time stamp
+  put<u16>(b, 0x94, 0xf0);        // size of the optional header
+  put<u16>(b, kOptionalHeader, 0x20b);
+  put<u32>(b, kOptionalHeader + 16, sections.front().rva);
+  put<u32>(b, kOptionalHeader + 56, static_cast<u32>(b.size()));
+  put<u32>(b, kOptionalHeader + 60, 0x1000);
+  put<u32>(b, kOptionalHeader + 108, 16);
+  u64 at = kOptionalHeader + 0xf0;
+  for (const SectionPlan& s : sections) {
+    std::memcpy(b.data() + at, s.name, std::strlen(s.name));
+    put<u32>(b, at + 8, s.size);
+    put<u32>(b, at + 12, s.rva);
+    put<u32>(b, at + 16, s.size);
+    put<u32>(b, at + 36, s.flags);
+    at += 40;
+  }
+}
+
+void put_directory(std::vector<u8>& b, u32 number, u32 rva, u32 size) {
+  put<u32>(b, kOptionalHeader + 112 + number * 8, rva);
+  put<u32>(b, kOptionalHeader + 116 + number * 8, size);
+}
+
 ImageBuilder::ImageBuilder(std::string file_name, image::PdbId pdb)
     : file_name_(std::move(file_name)), pdb_(std::move(pdb)) {}
 
@@ -135,37 +165,11 @@ u32 ImageBuilder::size() const {
 
 std::vector<u8> ImageBuilder::build() {
   std::vector<u8> b(kImageSize);
-  // Headers.
-  put_text(b, 0, "MZ");
-  put<u32>(b, 0x3c, 0x80);
-  put<u32>(b, 0x80, 0x4550);
-  put<u16>(b, 0x84, 0x8664);
-  put<u16>(b, 0x86, 4);           // sections
-  put<u32>(b, 0x88, 0x5f3759df);  // time stamp
-  put<u16>(b, 0x94, 0xf0);        // size of the optional header
-  const u64 oh = 0x98;
-  put<u16>(b, oh, 0x20b);
-  put<u32>(b, oh + 16, kText);
-  put<u32>(b, oh + 56, kImageSize);
-  put<u32>(b, oh + 60, 0x1000);
-  put<u32>(b, oh + 108, 16);
-  struct S {
-    const char* name;
-    u32 rva, size, flags;
-  };
-  const S sections[] = {{".text", kText, kTextSize, 0x68000020},
-                        {".rdata", kRdata, kRdataSize, 0x48000040},
-                        {".pdata", kPdata, kPdataSize, 0x48000040},
-                        {".data", kData, kDataSize, 0xc8000040}};
-  u64 sh = oh + 0xf0;
-  for (const S& s : sections) {
-    std::memcpy(b.data() + sh, s.name, std::strlen(s.name));
-    put<u32>(b, sh + 8, s.size);
-    put<u32>(b, sh + 12, s.rva);
-    put<u32>(b, sh + 16, s.size);
-    put<u32>(b, sh + 36, s.flags);
-    sh += 40;
-  }
+  const SectionPlan sections[] = {{".text", kText, kTextSize, kCodeSection},
+                                  {".rdata", kRdata, kRdataSize, kReadOnlySection},
+                                  {".pdata", kPdata, kPdataSize, kReadOnlySection},
+                                  {".data", kData, kDataSize, kDataSection}};
+  put_headers(b, sections);
   // Code, unwind data, function table.
   u32 rdata = kRdata, pdata = kPdata;
   for (const Function& f : functions_) {
@@ -183,13 +187,11 @@ std::vector<u8> ImageBuilder::build() {
     }
     b[f.call_site - 5] = 0xe8;  // call rel32
   }
-  put<u32>(b, oh + 112 + 3 * 8, kPdata);
-  put<u32>(b, oh + 112 + 3 * 8 + 4, pdata - kPdata);
+  put_directory(b, 3, kPdata, pdata - kPdata);
   // CodeView.
   if (!pdb_.name.empty()) {
     rdata = (rdata + 15) & ~15u;
-    put<u32>(b, oh + 112 + 6 * 8, rdata);
-    put<u32>(b, oh + 112 + 6 * 8 + 4, 28);
+    put_directory(b, 6, rdata, 28);
     put<u32>(b, rdata + 12, 2);
     put<u32>(b, rdata + 16, static_cast<u32>(25 + pdb_.name.size()));
     put<u32>(b, rdata + 20, rdata + 28);
@@ -227,8 +229,7 @@ std::vector<u8> ImageBuilder::build() {
     strings += static_cast<u32>(exports[i].first.size()) + 1;
   }
   UNHANG_CHECK(strings <= kRdata + kRdataSize);
-  put<u32>(b, oh + 112, dir);
-  put<u32>(b, oh + 116, strings - dir);
+  put_directory(b, 0, dir, strings - dir);
   return b;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,15 @@
 #include "image/pdb_id.h"
 
 namespace unhang::synth {
+
+// A PE32+ header for x64 with these sections, and an entry of its directory table.
+struct SectionPlan {
+  const char* name;
+  u32 rva, size, flags;
+};
+inline constexpr u32 kCodeSection = 0x68000020, kReadOnlySection = 0x48000040, kDataSection = 0xc8000040;
+void put_headers(std::vector<u8>& image, std::span<const SectionPlan> sections);
+void put_directory(std::vector<u8>& image, u32 number, u32 rva, u32 size);
 
 // How a function's frame looks; all forms begin with pushes and end with a call in the middle of the body.
 struct FunctionShape {

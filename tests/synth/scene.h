@@ -28,4 +28,14 @@ Scene cpu_spin(MachineOptions options);
 // Idle threads of all sorts, a short queue at a lock, pipes and change notifications pending for hours.
 Scene healthy(MachineOptions options);
 
+// All of them, by name.
+struct NamedScene {
+  const char* name;
+  Scene (*make)(MachineOptions);
+};
+inline constexpr NamedScene kScenes[] = {
+    {"busy_owner", busy_owner}, {"deadlock", deadlock},           {"mixed_deadlock", mixed_deadlock},
+    {"io_stall", io_stall},     {"orphaned_lock", orphaned_lock}, {"cpu_spin", cpu_spin},
+    {"healthy", healthy}};
+
 }  // namespace unhang::synth

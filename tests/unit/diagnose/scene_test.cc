@@ -14,22 +14,9 @@
 namespace unhang {
 namespace {
 
-using synth::MachineOptions;
 using synth::Scene;
 
-struct Situation {
-  const char* name;
-  Scene (*make)(MachineOptions);
-};
-constexpr Situation kSituations[] = {{"busy_owner", synth::busy_owner},
-                                     {"deadlock", synth::deadlock},
-                                     {"mixed_deadlock", synth::mixed_deadlock},
-                                     {"io_stall", synth::io_stall},
-                                     {"orphaned_lock", synth::orphaned_lock},
-                                     {"cpu_spin", synth::cpu_spin},
-                                     {"healthy", synth::healthy}};
-
-class SceneTest : public testing::TestWithParam<std::tuple<std::string, Situation, bool>> {
+class SceneTest : public testing::TestWithParam<std::tuple<std::string, synth::NamedScene, bool>> {
  protected:
   void SetUp() override { directory_ = testing::TempDir() + "unhang-scene-" + std::to_string(getpid()); }
   void TearDown() override { std::filesystem::remove_all(directory_); }
@@ -78,7 +65,7 @@ std::string test_name(const testing::TestParamInfo<SceneTest::ParamType>& info) 
 
 INSTANTIATE_TEST_SUITE_P(Builds, SceneTest,
                          testing::Combine(testing::ValuesIn(symbols::builtin_builds()),
-                                          testing::ValuesIn(kSituations), testing::Bool()),
+                                          testing::ValuesIn(synth::kScenes), testing::Bool()),
                          test_name);
 
 }  // namespace
