@@ -1,5 +1,5 @@
-// What makes a Windows crash dump out of another: the header's fields and the places in memory where WinDbg looks
-// for the state of each processor.
+// What makes a Windows crash dump out of another: the header's fields and the places in memory where WinDbg
+// looks for the state of each processor.
 #pragma once
 
 #include "dump/writers/writers.h"
@@ -20,8 +20,8 @@ struct CrashParts {
   std::vector<Gap> gaps;
 };
 
-// cpu: the processor that the debugger shall stand on; by default the first that is not idle. Errors: unsupported
-// (a dump without physical memory, no such processor).
+// cpu: the processor that the debugger shall stand on; by default the first that is not idle. Errors:
+// unsupported (a dump without physical memory, no such processor).
 Result<CrashParts> crash_parts(const Target& target, std::optional<u32> cpu);
 
 }  // namespace unhang::nt

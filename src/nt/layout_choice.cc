@@ -45,7 +45,8 @@ class Scorer {
     for (const VirtAddr l : links) process(l - *link);
     if (links.empty() && !e_.system_process.is_null()) {
       const Walk walk = walk_ring(e_.kernel, e_.system_process + *link, kMostProcesses);
-      for (const VirtAddr l : walk.links) process(l - *link);
+      for (const VirtAddr l : walk.links)
+        if (e_.nt == nullptr || !e_.nt->contains(l)) process(l - *link);
     }
     return score_;
   }

@@ -19,9 +19,10 @@ struct LayoutScore {
 struct LayoutEvidence {
   const Source<VirtAddr>& kernel;
   const Kdbg* kdbg = nullptr;
-  VirtAddr process_list{};    // PsActiveProcessHead, null when unknown
-  VirtAddr system_process{};  // what PsInitialSystemProcess points to, null when unknown
-  u32 build = 0;              // hint for ties
+  VirtAddr process_list{};     // PsActiveProcessHead, null when unknown
+  VirtAddr system_process{};   // what PsInitialSystemProcess points to, null when unknown
+  u32 build = 0;               // hint for ties
+  const Module* nt = nullptr;  // list heads lie in it, objects do not
 };
 
 // All built-in layouts, best first.

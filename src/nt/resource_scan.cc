@@ -13,21 +13,6 @@ namespace {
 constexpr u64 kMostData = u64{32} << 20;  // bytes of writable data; 19041 has 4 MiB
 constexpr size_t kMostRing = 8192;
 
-bool null_or_kernel(u64 v) {
-  return v == 0 || is_kernel(VirtAddr(v));
-}
-
-// Stricter than is_resource: any list of objects full of zeros would pass that.
-bool strict(const Target& target, VirtAddr va) {
-  if (!is_resource(target, va)) return false;
-  const Object o(target, va);
-  const auto active = o[ERESOURCE::ActiveCount];
-  const auto shared = o[ERESOURCE::SharedWaiters], exclusive = o[ERESOURCE::ExclusiveWaiters];
-  const auto table = o[ERESOURCE::OwnerTable];
-  return active && *active >= 0 && *active < 10000 && shared && null_or_kernel(*shared) && exclusive &&
-         null_or_kernel(*exclusive) && table && null_or_kernel(table->value());
-}
-
 // Somebody who exists holds it.
 bool held(const Target& target, VirtAddr va) {
   const auto entry = Object(target, va).address(ERESOURCE::OwnerEntry);
@@ -49,7 +34,7 @@ Ring judge(const Target& target, VirtAddr link, u64 offset, std::unordered_set<V
     const auto links = memory::read<ListEntry>(target.kernel(), at);
     if (!links || !is_kernel(links->flink)) break;
     const VirtAddr resource = at - offset;
-    if (strict(target, resource)) {
+    if (is_whole_resource(target, resource)) {
       ring.members++;
       if (held(target, resource)) ring.held++;
       if (ring.resource.is_null()) ring.resource = resource;

@@ -143,6 +143,7 @@ void Target::choose_layouts() {
   LayoutEvidence evidence{.kernel = kernel(), .kdbg = kdbg_ ? &*kdbg_ : nullptr};
   if (const auto head = symbol("PsActiveProcessHead")) evidence.process_list = *head;
   if (const auto system = pointer_at("PsInitialSystemProcess")) evidence.system_process = *system;
+  evidence.nt = nt_;
   if (dump_.header) evidence.build = dump_.header->minor_version;
   if (evidence.build == 0) evidence.build = memory::read<u32>(kernel(), kUserSharedData + 0x260).value_or(0);
   // With exact symbols the built-in layouts only answer for types that the symbols lack.

@@ -149,6 +149,21 @@ bool is_resource(const Target& target, VirtAddr va) {
   return back && shared && exclusive && *shared < 0x100000 && *exclusive < 0x100000;
 }
 
+bool is_whole_resource(const Target& target, VirtAddr va) {
+  if (!is_resource(target, va)) return false;
+  auto null_or_kernel = [](u64 v) { return v == 0 || is_kernel(VirtAddr(v)); };
+  const Object o(target, va);
+  const auto active = o[ERESOURCE::ActiveCount];
+  const auto shared = o[ERESOURCE::SharedWaiters], exclusive = o[ERESOURCE::ExclusiveWaiters];
+  const auto table = o[ERESOURCE::OwnerTable];
+  if (!active || *active < 0 || !shared || !null_or_kernel(*shared) || !exclusive ||
+      !null_or_kernel(*exclusive) || !table)
+    return false;
+  if (table->is_null()) return true;
+  const auto slots = Object(target, *table)[OWNER_ENTRY::TableSize];
+  return is_kernel(*table) && slots && *slots <= kMostOwners;
+}
+
 Result<Resource> read_resource(const Target& target, VirtAddr va) {
   const Object o(target, va);
   Resource r{.address = va};
@@ -176,7 +191,7 @@ ResourceList list_resources(const Target& target, const std::vector<VirtAddr>& k
   auto add = [&](const Walk& walk) {
     for (const VirtAddr l : walk.links) {
       // Entered from a resource, the ring leads over its head: a LIST_ENTRY in nt that is no resource.
-      if (target.nt().contains(l) && !is_resource(target, l - link->offset)) continue;
+      if (target.nt().contains(l) && !is_whole_resource(target, l - link->offset)) continue;
       list.resources.push_back(l - link->offset);
     }
   };
@@ -198,10 +213,12 @@ ResourceList list_resources(const Target& target, const std::vector<VirtAddr>& k
         list.how = "the ring that nt's own resources are in";
         add(list.walk);
       }
-    if (list.how.empty())
+    if (list.how.empty())  // a thread that waits for one says so by itself
       list.gaps.push_back(
-          {"resources", "",
-           text(head.error()) + ", and neither files nor nt's data lead to a resource that is held"});
+          {.what = "resources",
+           .where = "",
+           .why = text(head.error()) + ", and neither files nor nt's data lead to one that is held",
+           .minor = true});
   }
   if (!list.walk.complete()) list.gaps.push_back({"resources", "", list.walk.how()});
   for (const VirtAddr r : scan_blocks(target).resources)

@@ -66,6 +66,9 @@ struct Resource {
 
 // Whether an address is a resource: its list links point back, its counts are possible.
 bool is_resource(const Target& target, VirtAddr va);
+// Stricter, for memory that nothing but its place says to be a resource: any list of zeroed objects passes
+// for one.
+bool is_whole_resource(const Target& target, VirtAddr va);
 
 // Errors: those of reading its fixed part. Lists that cannot be read become gaps.
 Result<Resource> read_resource(const Target& target, VirtAddr va);
