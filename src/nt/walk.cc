@@ -105,6 +105,8 @@ Walk forward(const Source<VirtAddr>& space, VirtAddr head, bool keep_head, size_
     before = link;
     link = e->flink;
   }
+  // A list that comes to its head too early looks whole from this side only.
+  if (walk.complete() && first->blink != before) stop(WalkEnd::broken_back_link, head);
   return walk;
 }
 

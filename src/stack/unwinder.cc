@@ -228,7 +228,8 @@ class Unwinder {
   }
 
   // Whether a jump goes to another function, or to the beginning of its own. Optimised kernels (Windows 8 and
-  // later) keep the cold parts of a function far away; jumps between its parts happen with the frame in place.
+  // later) keep the cold parts of a function far away; jumps between its parts happen with the frame in
+  // place.
   bool leaves(const RuntimeFunction& from, Rva target) const {
     const auto function = image_->function_at(target);
     if (function && !*function) return true;

@@ -179,7 +179,7 @@ std::string Layout::describe(u32 number) const {
 }
 
 // The rest of a path behind a field that has been found: an array index and further members.
-std::optional<Field> Layout::step(Field field, std::string_view rest, int depth) const {
+std::optional<Field> Layout::step(Field field, std::string_view rest, Search search) const {
   if (!rest.empty() && rest.front() == '[') {
     u32 index = 0;
     const auto end = rest.find(']');
@@ -191,7 +191,7 @@ std::optional<Field> Layout::step(Field field, std::string_view rest, int depth)
     field.offset += index * field.size;
     field.type = r.inner;
     rest.remove_prefix(end + 1);
-    return step(field, rest, depth);
+    return step(field, rest, search);
   }
   if (rest.empty()) return field;
   if (rest.front() != '.') return std::nullopt;
@@ -199,14 +199,16 @@ std::optional<Field> Layout::step(Field field, std::string_view rest, int depth)
   if (r.kind != TypeKind::structure) return std::nullopt;
   const auto inner = find_type(string(r.name));
   if (!inner) return std::nullopt;
-  auto found = member_field(*inner, rest.substr(1), depth + 1);
+  auto found = member_field(*inner, rest.substr(1), search.deeper());
   if (found) found->offset += field.offset;
   return found;
 }
 
-std::optional<Field> Layout::member_field(const Type& type, std::string_view path, int depth) const {
-  if (depth > 12) return std::nullopt;
+std::optional<Field> Layout::member_field(const Type& type, std::string_view path, Search search) const {
+  // Unnamed structures of a damaged file may contain themselves, each many times over.
+  if (search.depth > 12 || *search.budget <= 0) return std::nullopt;
   const std::vector<Member> all = members(type);
+  *search.budget -= static_cast<i64>(all.size()) + 1;
   // Built-in facts flatten unnamed structures into dotted names, so the longest name wins.
   const Member* best = nullptr;
   for (const Member& m : all) {
@@ -221,7 +223,7 @@ std::optional<Field> Layout::member_field(const Type& type, std::string_view pat
                   .type = best->type,
                   .bit_offset = best->bit_offset,
                   .bit_length = best->bit_length};
-    if (auto found = step(f, path.substr(best->name.size()), depth)) return found;
+    if (auto found = step(f, path.substr(best->name.size()), search)) return found;
   }
   // Members of unnamed unions and structures count as members of what encloses them. PDBs name such types
   // "<unnamed-tag>", "__unnamed_1380" or "__anonymous_19e7" and the members "u", "s" or nothing that a reader
@@ -231,7 +233,7 @@ std::optional<Field> Layout::member_field(const Type& type, std::string_view pat
     if (r.kind != TypeKind::structure || !is_unnamed(string(r.name))) continue;
     const auto inner = find_type(string(r.name));
     if (!inner) continue;
-    if (auto found = member_field(*inner, path, depth + 1)) {
+    if (auto found = member_field(*inner, path, search.deeper())) {
       found->offset += m.offset;
       return found;
     }
@@ -242,7 +244,8 @@ std::optional<Field> Layout::member_field(const Type& type, std::string_view pat
 Result<Field> Layout::field(std::string_view type_name, std::string_view path) const {
   const auto t = find_type(type_name);
   if (!t || t->is_enum) return fail(Why::no_member, "the symbols do not have the type");
-  const auto f = member_field(*t, path, 0);
+  i64 budget = 1 << 18;  // the kernel's largest structures have about a thousand members in all
+  const auto f = member_field(*t, path, {.depth = 0, .budget = &budget});
   if (!f) return fail(Why::no_member, "the type does not have the member");
   return *f;
 }

@@ -120,8 +120,14 @@ class Layout {
   T record(const Table& table, u64 index) const;
   Symbol symbol(u64 index) const;
   u64 symbols_up_to(Rva rva) const;
-  std::optional<Field> member_field(const Type& type, std::string_view path, int depth) const;
-  std::optional<Field> step(Field field, std::string_view rest, int depth) const;
+  // Looking a path up; budget: members that may still be looked at.
+  struct Search {
+    int depth = 0;
+    i64* budget = nullptr;
+    Search deeper() const { return {depth + 1, budget}; }
+  };
+  std::optional<Field> member_field(const Type& type, std::string_view path, Search search) const;
+  std::optional<Field> step(Field field, std::string_view rest, Search search) const;
 
   std::shared_ptr<const File> file_;
   ByteView bytes_;

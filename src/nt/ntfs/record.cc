@@ -59,8 +59,10 @@ void for_each_index_name(std::span<const u8> buffer, const std::function<void(co
     const u16 length = b.at<u16>(at + 8), stream = b.at<u16>(at + 10), flags = b.at<u16>(at + 12);
     if (length < 0x10 || length % 8 != 0 || at + length > end) return;
     if ((flags & 2) != 0) return;  // the end entry
+    // A name ends in its entry: what lies behind is another file's.
     Name name;
-    if (stream >= kFileNameSize && read_name(b.from(at + 0x10), b.at<u64>(at), name)) visit(name);
+    const auto value = b.sub(at + 0x10, stream);
+    if (value && stream + u64{0x10} <= length && read_name(*value, b.at<u64>(at), name)) visit(name);
     at += length;
   }
 }
@@ -77,7 +79,9 @@ void for_each_file_name(std::span<const u8> record, const std::function<void(con
     if (type == kEnd || length < 0x18 || length % 8 != 0 || at + length > used) return;
     if (type == kFileName && b.at<u8>(at + 8) == 0) {  // resident
       Name name;
-      if (read_name(b.from(at + b.at<u16>(at + 0x14)), file, name)) visit(name);
+      const u16 offset = b.at<u16>(at + 0x14);
+      const auto value = b.sub(at + offset, length - std::min<u64>(offset, length));
+      if (value && read_name(*value, file, name)) visit(name);
     }
     at += length;
   }

@@ -693,6 +693,43 @@ TEST_F(ScanTest, WithoutCodeItIsAGuess) {
   EXPECT_EQ(u.frames[1].trust, Confidence::guess);
 }
 
+struct CallForm {
+  const char* name;
+  Bytes bytes;
+  bool call;
+};
+class CallFormTest : public ScanTest, public testing::WithParamInterface<CallForm> {};
+
+// A return address is what follows a call, in any of its encodings; behind a jump or a push it is a pointer.
+TEST_P(CallFormTest, IsWhatMakesAReturnAddress) {
+  // No unwind data for it: what leads there and on is the scan alone.
+  const u32 at = code_.add_code(Bytes(8, 0x90) + GetParam().bytes + Bytes{0x90, 0x90});
+  load();
+  Cpu c = called();
+  c.push((kBase + at + 8 + static_cast<u32>(GetParam().bytes.size())).value());
+  c.r.rip = 0xfffff8a0'00001000;
+  const Unwound u = unwind(c.r, kScan);
+  ASSERT_EQ(u.frames.size(), GetParam().call ? 3u : 2u);
+  EXPECT_EQ(u.frames.back().ip, return_address());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Encodings, CallFormTest,
+    testing::Values(CallForm{"rel32", {0xe8, 1, 2, 3, 4}, true}, CallForm{"rax", {0xff, 0xd0}, true},
+                    CallForm{"r11", {0x41, 0xff, 0xd3}, true}, CallForm{"at_rax", {0xff, 0x10}, true},
+                    CallForm{"disp8", {0xff, 0x50, 0x10}, true},
+                    CallForm{"sib_disp8", {0xff, 0x54, 0x24, 0x20}, true},
+                    CallForm{"r12_disp8", {0x41, 0xff, 0x54, 0x24, 0x20}, true},
+                    CallForm{"import", {0xff, 0x15, 1, 2, 3, 4}, true},
+                    CallForm{"guarded_import", {0x48, 0xff, 0x15, 1, 2, 3, 4}, true},
+                    CallForm{"disp32", {0xff, 0x90, 1, 2, 3, 4}, true},
+                    CallForm{"sib_disp32", {0xff, 0x94, 0x24, 1, 2, 3, 4}, true},
+                    CallForm{"r12_disp32", {0x41, 0xff, 0x94, 0x24, 1, 2, 3, 4}, true},
+                    CallForm{"jump", {0xff, 0xe0}, false}, CallForm{"push", {0xff, 0x35, 1, 2, 3, 4}, false},
+                    CallForm{"jump_rel32", {0xe9, 1, 2, 3, 4}, false},
+                    CallForm{"other", {0x48, 0x89, 0xc8}, false}),
+    [](const auto& i) { return i.param.name; });
+
 // What was found by scanning stays doubtful, however sound the unwind data behind it.
 TEST_F(ScanTest, DoubtIsInherited) {
   const Made m = make(kUsual);
