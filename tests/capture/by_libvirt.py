@@ -1,0 +1,2 @@
+def test(*a): return 77
+INSIDE="X"
