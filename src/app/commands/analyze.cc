@@ -1,4 +1,6 @@
 // unhang analyze: the verdict.
+#include "app/analyze.h"
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
@@ -104,6 +106,10 @@ void set_up(CLI::App& app, int& status) {
 }
 
 }  // namespace
+
+int analyze(const CommonOptions& common) {
+  return run(Options{.common = common});
+}
 
 extern const Command analyze_command;
 const Command analyze_command{.name = "analyze",

@@ -1,0 +1,137 @@
+// The Remote Desktop service as a probe: the first two messages of a connection, [MS-RDPBCGR] 1.3.1.1.
+//
+// TermService answers the connection request in user mode of the guest, so its silence shows a hang that a
+// ping or the bare TCP handshake (the kernel's) does not. It does not log on: that comes after TLS and asks
+// LSASS, winlogon and the profile service. A logon that hangs behind a prompt answer needs a command of the
+// user's: --when-slow.
+#include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "app/capture/descriptor.h"
+#include "app/capture/interrupt.h"
+#include "app/capture/probe.h"
+#include "base/format.h"
+#include "base/types.h"
+
+namespace unhang::app::capture {
+
+namespace {
+
+constexpr const char* kPort = "3389";
+
+// TPKT header (RFC 1006), X.224 connection request (code 0xe0), RDP_NEG_REQ: TLS or CredSSP. 2.2.1.1
+constexpr std::array<u8, 19> kRequest = {3,  0,    0, 19,           //
+                                         14, 0xe0, 0, 0,  0, 0, 0,  //
+                                         1,  0,    8, 0,  3, 0, 0, 0};
+constexpr u8 kConfirmCode = 0xd0;  // 2.2.1.2, at offset 5
+constexpr size_t kConfirmSize = 7;
+constexpr u8 kNegotiationResponse = 2, kNegotiationFailure = 3;  // at offset 11, 2.2.1.2.1 and 2.2.1.2.2
+
+class RdpProbe : public Probe {
+ public:
+  RdpProbe(std::string host, std::string port) : host_(std::move(host)), port_(std::move(port)) {}
+
+  std::string name() const override { return fmt::format("rdp:{}:{}", host_, port_); }
+
+  Outcome<void> start() override {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* found = nullptr;
+    if (const int error = getaddrinfo(host_.c_str(), port_.c_str(), &hints, &found); error != 0)
+      return mistake(fmt::format("{}: {}", host_, gai_strerror(error)));
+    const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> addresses(found, freeaddrinfo);
+    socket_ = Descriptor(::socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!socket_) return trouble(fmt::format("cannot make a socket: {}", std::strerror(errno)));
+    sent_ = false;
+    answer_.clear();
+    early_.reset();
+    if (connect(socket_.get(), found->ai_addr, found->ai_addrlen) != 0 && errno != EINPROGRESS)
+      early_ = fmt::format("no connection: {}", std::strerror(errno));
+    return {};
+  }
+
+  Outcome<std::optional<std::string>> wait(milliseconds time) override {
+    const auto end = Clock::now() + time;
+    while (!early_ && Interrupt::signal() == 0) {
+      const auto left = std::chrono::ceil<milliseconds>(end - Clock::now()).count();
+      if (left <= 0) return std::nullopt;
+      pollfd p[] = {{socket_.get(), static_cast<short>(sent_ ? POLLIN : POLLOUT), 0},
+                    {Interrupt::descriptor(), POLLIN, 0}};
+      poll(p, 2, static_cast<int>(std::min<long long>(left, 3'600'000)));
+      if (p[0].revents == 0) continue;
+      if (sent_)
+        receive();
+      else
+        send();
+    }
+    return early_;
+  }
+
+  void stop() override { socket_.reset(); }
+
+ private:
+  void send() {
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error != 0)
+      early_ = fmt::format("no connection: {}", std::strerror(error));
+    else if (::send(socket_.get(), kRequest.data(), kRequest.size(), MSG_NOSIGNAL) ==
+             ssize_t{kRequest.size()})
+      sent_ = true;
+    else
+      early_ = fmt::format("the connection broke: {}", std::strerror(errno));
+  }
+
+  void receive() {
+    std::array<u8, 256> buffer;
+    const ssize_t n = recv(socket_.get(), buffer.data(), buffer.size(), 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n < 0) early_ = fmt::format("the connection broke: {}", std::strerror(errno));
+    if (n == 0) early_ = "closed without an answer";
+    if (n <= 0) return;
+    answer_.insert(answer_.end(), buffer.begin(), buffer.begin() + n);
+    if (answer_.size() < kConfirmSize) return;
+    const size_t whole = size_t{answer_[2]} << 8 | answer_[3];
+    if (answer_[0] != 3 || answer_[5] != kConfirmCode || whole < kConfirmSize)
+      early_ = "an answer that is not RDP's";
+    else if (answer_.size() >= whole)
+      early_ = whole > 11 && answer_[11] == kNegotiationFailure    ? "answered (it refuses TLS and CredSSP)"
+               : whole > 11 && answer_[11] == kNegotiationResponse ? "answered"
+                                                                   : "answered (standard RDP security)";
+  }
+
+  std::string host_, port_;
+  Descriptor socket_;
+  bool sent_ = false;
+  std::vector<u8> answer_;
+  std::optional<std::string> early_;  // how it ended
+};
+
+}  // namespace
+
+Outcome<std::unique_ptr<Probe>> rdp_probe(const std::string& where) {
+  std::string host = where, port = kPort;
+  const size_t bracket = where.find(']');
+  if (where.starts_with('[') && bracket != where.npos) {
+    host = where.substr(1, bracket - 1);
+    if (where.size() > bracket + 1) port = where.substr(bracket + 1);
+    if (port.starts_with(':')) port.erase(0, 1);
+  } else if (const size_t colon = where.find(':'); colon != where.npos && colon == where.rfind(':')) {
+    host = where.substr(0, colon);
+    port = where.substr(colon + 1);
+  }
+  const bool number = !port.empty() && port.size() < 6 && port.find_first_not_of("0123456789") == port.npos;
+  if (host.empty() || !number)
+    return mistake(fmt::format("rdp:{}: wanted is rdp:HOST or rdp:HOST:PORT", where));
+  return std::make_unique<RdpProbe>(host, port);
+}
+
+}  // namespace unhang::app::capture
