@@ -20,7 +20,7 @@ enum Exit : int { kDone = 0, kHangFound = 1, kUserError = 2, kMachineError = 3 }
 struct CommonOptions {
   std::string dump;
   nt::TargetOptions target;
-  std::string json;   // where to write JSON; empty: text to standard output
+  std::string json;  // where to write JSON; empty: text to standard output
   bool no_cache = false;
 };
 

@@ -48,9 +48,7 @@ class ByteView {
     return ByteView(bytes_.subspan(offset, length));
   }
   // From offset to the end; empty when the offset is beyond it.
-  ByteView from(u64 offset) const {
-    return offset >= size() ? ByteView() : ByteView(bytes_.subspan(offset));
-  }
+  ByteView from(u64 offset) const { return offset >= size() ? ByteView() : ByteView(bytes_.subspan(offset)); }
 
   // A trivially copyable value at an offset, little-endian as it lies in memory.
   template <class T>

@@ -5,10 +5,10 @@
 #include <cstdio>
 #include <cstdlib>
 
-#define UNHANG_CHECK(condition)                                                                          \
-  do {                                                                                                   \
-    if (!(condition)) [[unlikely]] {                                                                     \
-      std::fprintf(stderr, "unhang: internal error at %s:%d: %s\n", __FILE__, __LINE__, #condition);     \
-      std::abort();                                                                                      \
-    }                                                                                                    \
+#define UNHANG_CHECK(condition)                                                                      \
+  do {                                                                                               \
+    if (!(condition)) [[unlikely]] {                                                                 \
+      std::fprintf(stderr, "unhang: internal error at %s:%d: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                                  \
+    }                                                                                                \
   } while (false)

@@ -18,15 +18,21 @@ enum class Confidence : u8 {
 
 constexpr std::string_view name(Confidence c) {
   switch (c) {
-    case Confidence::exact: return "exact";
-    case Confidence::derived: return "derived";
-    case Confidence::heuristic: return "heuristic";
-    case Confidence::guess: return "guess";
+    case Confidence::exact:
+      return "exact";
+    case Confidence::derived:
+      return "derived";
+    case Confidence::heuristic:
+      return "heuristic";
+    case Confidence::guess:
+      return "guess";
   }
   return "guess";
 }
 
 // A chain is no surer than its weakest link.
-constexpr Confidence weaker(Confidence a, Confidence b) { return std::max(a, b); }
+constexpr Confidence weaker(Confidence a, Confidence b) {
+  return std::max(a, b);
+}
 
 }  // namespace unhang

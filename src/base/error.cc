@@ -8,19 +8,32 @@ namespace unhang {
 
 std::string_view name(Why why) {
   switch (why) {
-    case Why::not_in_dump: return "not_in_dump";
-    case Why::not_present: return "not_present";
-    case Why::paged_out: return "paged_out";
-    case Why::bad_address: return "bad_address";
-    case Why::no_symbol: return "no_symbol";
-    case Why::no_member: return "no_member";
-    case Why::layout_mismatch: return "layout_mismatch";
-    case Why::implausible: return "implausible";
-    case Why::cycle: return "cycle";
-    case Why::limit: return "limit";
-    case Why::bad_file: return "bad_file";
-    case Why::io: return "io";
-    case Why::unsupported: return "unsupported";
+    case Why::not_in_dump:
+      return "not_in_dump";
+    case Why::not_present:
+      return "not_present";
+    case Why::paged_out:
+      return "paged_out";
+    case Why::bad_address:
+      return "bad_address";
+    case Why::no_symbol:
+      return "no_symbol";
+    case Why::no_member:
+      return "no_member";
+    case Why::layout_mismatch:
+      return "layout_mismatch";
+    case Why::implausible:
+      return "implausible";
+    case Why::cycle:
+      return "cycle";
+    case Why::limit:
+      return "limit";
+    case Why::bad_file:
+      return "bad_file";
+    case Why::io:
+      return "io";
+    case Why::unsupported:
+      return "unsupported";
   }
   return "unknown";
 }
@@ -52,21 +65,28 @@ std::string place(const Error& e) {
 std::string text(const Error& e) {
   const std::string detail = e.detail == nullptr ? "" : fmt::format(": {}", e.detail);
   switch (e.why) {
-    case Why::not_in_dump: return fmt::format("{} is not in the dump{}", place(e), detail);
+    case Why::not_in_dump:
+      return fmt::format("{} is not in the dump{}", place(e), detail);
     case Why::not_present:
       return e.level == 0 ? fmt::format("{} is not present{}", place(e), detail)
                           : fmt::format("{} is not present ({}){}", place(e), level_name(e.level), detail);
-    case Why::paged_out: return fmt::format("{} is paged out{}", place(e), detail);
-    case Why::bad_address: return fmt::format("{} is not a possible address{}", place(e), detail);
+    case Why::paged_out:
+      return fmt::format("{} is paged out{}", place(e), detail);
+    case Why::bad_address:
+      return fmt::format("{} is not a possible address{}", place(e), detail);
     case Why::no_symbol:
       return fmt::format("no symbol{}{}", subject(e).empty() ? "" : " " + subject(e), detail);
     case Why::no_member:
-      return fmt::format("{} is unknown in this target{}", subject(e).empty() ? "a member" : subject(e), detail);
+      return fmt::format("{} is unknown in this target{}", subject(e).empty() ? "a member" : subject(e),
+                         detail);
     case Why::layout_mismatch:
       return fmt::format("{} has another size than expected{}", subject(e), detail);
-    case Why::implausible: return fmt::format("{} is implausible{}", place(e), detail);
-    case Why::cycle: return fmt::format("{}: the list runs in a circle{}", place(e), detail);
-    case Why::limit: return fmt::format("{}: limit reached{}", place(e), detail);
+    case Why::implausible:
+      return fmt::format("{} is implausible{}", place(e), detail);
+    case Why::cycle:
+      return fmt::format("{}: the list runs in a circle{}", place(e), detail);
+    case Why::limit:
+      return fmt::format("{}: limit reached{}", place(e), detail);
     case Why::bad_file:
     case Why::unsupported: {
       std::string s = subject(e);

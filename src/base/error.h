@@ -31,10 +31,10 @@ std::string_view name(Why why);
 
 struct Error {
   Why why = Why::bad_file;
-  u8 level = 0;        // paging level, 1 (PTE) to 5 (PML5E); 0: does not apply
-  VirtAddr va{};       // 0: does not apply
-  PhysAddr pa{};       // 0: does not apply
-  u64 offset = 0;      // offset in the file, for bad_file and io; 0: does not apply
+  u8 level = 0;                  // paging level, 1 (PTE) to 5 (PML5E); 0: does not apply
+  VirtAddr va{};                 // 0: does not apply
+  PhysAddr pa{};                 // 0: does not apply
+  u64 offset = 0;                // offset in the file, for bad_file and io; 0: does not apply
   const char* type = nullptr;    // Windows type, or file format
   const char* member = nullptr;  // its member, or the structure in the file
   const char* detail = nullptr;  // static text: the rest of the sentence
@@ -50,7 +50,9 @@ static_assert(std::is_trivially_copyable_v<Error>);
 template <class T>
 using Result = std::expected<T, Error>;
 
-inline std::unexpected<Error> fail(Error e) { return std::unexpected<Error>(e); }
+inline std::unexpected<Error> fail(Error e) {
+  return std::unexpected<Error>(e);
+}
 inline std::unexpected<Error> fail(Why why, const char* detail) {
   return std::unexpected<Error>(Error{.why = why, .detail = detail});
 }
@@ -74,16 +76,15 @@ struct Gap {
 #define TRY(...) UNHANG_TRY_NAMED(UNHANG_JOIN(try_result_, __COUNTER__), __VA_ARGS__)
 #define UNHANG_JOIN(a, b) UNHANG_JOIN_(a, b)
 #define UNHANG_JOIN_(a, b) a##b
-#define UNHANG_TRY_NAMED(name, ...)                       \
-  __extension__({                                         \
-    auto name = (__VA_ARGS__);                            \
-    if (!name) return std::unexpected(name.error());      \
-    std::move(name).value();                              \
+#define UNHANG_TRY_NAMED(name, ...)                  \
+  __extension__({                                    \
+    auto name = (__VA_ARGS__);                       \
+    if (!name) return std::unexpected(name.error()); \
+    std::move(name).value();                         \
   })
 
 // The same for Result<void>.
-#define TRY_VOID(...)                                                     \
-  do {                                                                    \
-    if (auto try_result_ = (__VA_ARGS__); !try_result_)                   \
-      return std::unexpected(try_result_.error());                        \
+#define TRY_VOID(...)                                                                                \
+  do {                                                                                               \
+    if (auto try_result_ = (__VA_ARGS__); !try_result_) return std::unexpected(try_result_.error()); \
   } while (false)

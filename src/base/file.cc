@@ -66,7 +66,8 @@ File::~File() {
 void File::will_read(u64 offset, u64 size) const {
   if (fd_ < 0 || offset >= this->size()) return;
   const u64 first = offset & ~(kPageSize - 1);
-  madvise(const_cast<u8*>(bytes_.data()) + first, std::min(size + (offset - first), this->size() - first), MADV_WILLNEED);
+  madvise(const_cast<u8*>(bytes_.data()) + first, std::min(size + (offset - first), this->size() - first),
+          MADV_WILLNEED);
 }
 
 std::vector<Extent> File::data_extents(u64 offset, u64 size, size_t limit) const {

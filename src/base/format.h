@@ -18,9 +18,15 @@ struct fmt::formatter<unhang::VirtAddr> {
 namespace unhang {
 
 // 0xfffff80002a4c000: the form of JSON and of everything that people paste into commands.
-inline std::string hex(u64 value) { return fmt::format("{:#x}", value); }
-inline std::string hex(VirtAddr va) { return hex(va.value()); }
-inline std::string hex(PhysAddr pa) { return hex(pa.value()); }
+inline std::string hex(u64 value) {
+  return fmt::format("{:#x}", value);
+}
+inline std::string hex(VirtAddr va) {
+  return hex(va.value());
+}
+inline std::string hex(PhysAddr pa) {
+  return hex(pa.value());
+}
 
 // "1 process", "12 processes": singular and plural spelled out by the caller.
 inline std::string counted(u64 n, const char* one, const char* many) {

@@ -67,7 +67,8 @@ Result<ProcessResult> run_process(const std::vector<std::string>& args, u64 most
     }
   }
   int status = 0;
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
   result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   result.message = errors.substr(0, errors.find('\n'));
   if (too_much) return fail(Error{.why = Why::limit, .detail = "a helper program wrote too much"});

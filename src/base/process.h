@@ -9,9 +9,9 @@
 namespace unhang {
 
 struct ProcessResult {
-  int status = 0;            // exit status, or 128 + signal
-  std::vector<u8> output;    // standard output
-  std::string message;       // first line of standard error
+  int status = 0;          // exit status, or 128 + signal
+  std::vector<u8> output;  // standard output
+  std::string message;     // first line of standard error
 };
 
 // Runs a program (argv[0] is its path) and waits. Its memory and CPU time are bounded: a helper works on

@@ -68,7 +68,9 @@ struct Pfn {
 };
 
 // The upper, canonical half: where Windows x64 keeps the kernel. Holds for 4 and for 5 paging levels.
-constexpr bool is_kernel(VirtAddr va) { return (va.value() >> 63) != 0; }
+constexpr bool is_kernel(VirtAddr va) {
+  return (va.value() >> 63) != 0;
+}
 
 // Canonical with 48-bit (4 levels) addresses; with 57 bits the tests are one level wider.
 constexpr bool is_canonical(VirtAddr va, int levels = 4) {

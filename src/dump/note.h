@@ -11,9 +11,9 @@
 namespace unhang::dump {
 
 struct Notes {
-  std::vector<CpuState> cpus;              // QEMU's notes; NT_PRSTATUS only where there is no QEMU note
-  std::optional<WindowsHeader> header;     // VMCOREINFO left by the guest driver fwcfg64
-  std::string other_system;                // VMCOREINFO of a Linux guest
+  std::vector<CpuState> cpus;           // QEMU's notes; NT_PRSTATUS only where there is no QEMU note
+  std::optional<WindowsHeader> header;  // VMCOREINFO left by the guest driver fwcfg64
+  std::string other_system;             // VMCOREINFO of a Linux guest
   bool qemu = false;
   std::vector<Gap> gaps;
 };

@@ -17,9 +17,7 @@ class PageBitmap {
 
   u64 count() const { return count_; }  // bits
   u64 total() const { return total_; }  // set bits
-  bool test(u64 pfn) const {
-    return pfn < count_ && (bits_.data()[pfn / 8] >> (pfn % 8) & 1) != 0;
-  }
+  bool test(u64 pfn) const { return pfn < count_ && (bits_.data()[pfn / 8] >> (pfn % 8) & 1) != 0; }
   // Set bits before pfn.
   u64 rank(u64 pfn) const;
   // Runs of set bits as physical ranges.

@@ -9,8 +9,7 @@ namespace {
 // Cuts overlaps away: for each run only the addresses that no earlier run has.
 template <class Run>
 std::vector<Run> disjoint(std::vector<Run> runs) {
-  std::stable_sort(runs.begin(), runs.end(),
-                   [](const Run& a, const Run& b) { return a.start < b.start; });
+  std::stable_sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.start < b.start; });
   std::vector<Run> out;
   for (Run run : runs) {
     if (run.size == 0) continue;

@@ -5,9 +5,9 @@
 #include <span>
 #include <vector>
 
+#include "base/file.h"
 #include "base/source.h"
 #include "base/types.h"
-#include "base/file.h"
 
 namespace unhang::dump {
 
@@ -67,8 +67,8 @@ class MappedSource final : public PageSource<A> {
  private:
   const Run* find(A address) const;
   std::shared_ptr<const File> file_;
-  std::vector<Run> runs_;          // sorted, disjoint
-  std::vector<Range<A>> ranges_;   // the same, joined where they touch
+  std::vector<Run> runs_;         // sorted, disjoint
+  std::vector<Range<A>> ranges_;  // the same, joined where they touch
   u64 lost_ = 0;
 };
 

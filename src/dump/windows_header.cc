@@ -9,8 +9,12 @@ namespace {
 // Windows fills what it does not set with the text "PAGE" over and over.
 constexpr u32 kUnused = 0x45474150;
 
-u64 used64(u64 v) { return v == (u64{kUnused} << 32 | kUnused) ? 0 : v; }
-u32 used32(u32 v) { return v == kUnused ? 0 : v; }
+u64 used64(u64 v) {
+  return v == (u64{kUnused} << 32 | kUnused) ? 0 : v;
+}
+u32 used32(u32 v) {
+  return v == kUnused ? 0 : v;
+}
 
 std::vector<PhysRange> read_runs(ByteView b) {
   constexpr u64 kMaxRuns = 42;  // (700 - 16) / 16 in the header's buffer
@@ -30,10 +34,14 @@ std::vector<PhysRange> read_runs(ByteView b) {
 
 std::string machine_name(u32 machine) {
   switch (machine) {
-    case kMachineAmd64: return "x64";
-    case kMachineArm64: return "ARM64";
-    case kMachineI386: return "x86";
-    default: return fmt::format("machine {:#x}", machine);
+    case kMachineAmd64:
+      return "x64";
+    case kMachineArm64:
+      return "ARM64";
+    case kMachineI386:
+      return "x86";
+    default:
+      return fmt::format("machine {:#x}", machine);
   }
 }
 

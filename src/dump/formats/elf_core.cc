@@ -24,7 +24,11 @@ constexpr u16 kPnXnum = 0xffff;
 constexpr u32 kPtLoad = 1, kPtNote = 4;
 constexpr u64 kPhdrSize = 56;
 
-bool probe(const File& file) { return file.bytes().starts_with("\x7f" "ELF"); }
+bool probe(const File& file) {
+  return file.bytes().starts_with(
+      "\x7f"
+      "ELF");
+}
 
 std::unexpected<Error> bad(const char* detail, u64 offset = 0) {
   return fail(Error{.why = Why::bad_file, .offset = offset, .type = "ELF core", .detail = detail});
@@ -92,8 +96,9 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   dump.gaps = std::move(notes.gaps);
   if (notes_cut) dump.gaps.push_back({"CPU notes", "", "the file is truncated inside them"});
   if (source->lost() != 0)
-    dump.gaps.push_back({"guest memory", "",
-                         fmt::format("the file is truncated: {} bytes of its segments are missing", source->lost())});
+    dump.gaps.push_back(
+        {"guest memory", "",
+         fmt::format("the file is truncated: {} bytes of its segments are missing", source->lost())});
   if (notes.cpus.empty()) dump.gaps.push_back({"CPU registers", "", "the file holds no CPU notes"});
   if (l.machine == kMachine386)
     dump.gaps.push_back({"CPU 0", "", "was not in long mode when the dump was taken (e_machine 386)"});

@@ -36,7 +36,9 @@ const Foreign* find(const File& file) {
   return nullptr;
 }
 
-bool probe(const File& file) { return find(file) != nullptr; }
+bool probe(const File& file) {
+  return find(file) != nullptr;
+}
 
 Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   return fail(Error{.why = Why::unsupported, .detail = find(*file)->sentence});

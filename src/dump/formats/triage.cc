@@ -38,7 +38,9 @@ std::string dump_string(ByteView file, u64 offset) {
   return s;
 }
 
-std::string base_name(const std::string& path) { return path.substr(path.find_last_of('\\') + 1); }
+std::string base_name(const std::string& path) {
+  return path.substr(path.find_last_of('\\') + 1);
+}
 
 // DUMP_DRIVER_ENTRY64: u32 offset of the name, padding, then a KLDR_DATA_TABLE_ENTRY.
 std::vector<ListedModule> read_drivers(ByteView b, u64 at, u32 count) {
@@ -70,16 +72,19 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   if (!b.covers(kBase, 0x80)) return bad("truncated inside the triage header", kBase);
   const auto field = [&](u64 at) { return b.at<u32>(kBase + at); };
   if (!b.from(field(0x08)).starts_with("TRGD"))
-    dump.gaps.push_back({"triage dump", hex(field(0x08)), "its end mark TRGD is missing: truncated or damaged"});
+    dump.gaps.push_back(
+        {"triage dump", hex(field(0x08)), "its end mark TRGD is missing: truncated or damaged"});
 
   const u64 list = field(0x78), count = field(0x7C);
-  if (!b.covers(list, 0) || count > (b.size() - list) / 16) return bad("the block list is larger than the file", kBase + 0x78);
+  if (!b.covers(list, 0) || count > (b.size() - list) / 16)
+    return bad("the block list is larger than the file", kBase + 0x78);
   std::vector<MappedSource<VirtAddr>::Run> blocks;
   for (u64 i = 0; i < count; i++) {
     const u64 at = list + i * 16;
     blocks.push_back({VirtAddr(b.at<u64>(at)), b.at<u32>(at + 12), b.at<u32>(at + 8)});
   }
-  // The faulting thread's stack, and copies of its KPRCB's current thread, which need not be among the blocks.
+  // The faulting thread's stack, and copies of its KPRCB's current thread, which need not be among the
+  // blocks.
   blocks.push_back({VirtAddr(b.at<u64>(kBase + 0x48)), field(0x2C), field(0x28)});
   TriageParts parts;
   if (const u64 prcb = field(0x1C); b.covers(prcb, 0x10)) {
@@ -90,14 +95,17 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   auto source = std::make_unique<MappedSource<VirtAddr>>(file, std::move(blocks));
   if (source->ranges().empty()) return bad("it holds no memory blocks");
   if (source->lost() != 0)
-    dump.gaps.push_back({"guest memory", "", fmt::format("the file is truncated: {} bytes of its blocks are missing", source->lost())});
+    dump.gaps.push_back(
+        {"guest memory", "",
+         fmt::format("the file is truncated: {} bytes of its blocks are missing", source->lost())});
 
   parts.modules = read_drivers(b, field(0x30), field(0x34));
   if (const u32 at = field(0x40); at != 0) parts.broken_driver = dump_string(b, at);
   if (const auto kdbg = b.sub(field(0x70), field(0x74)); kdbg && kdbg->size() <= kPageSize)
     dump.kdbg.assign(kdbg->span().begin(), kdbg->span().end());
-  dump.description = fmt::format("Windows triage dump (type 4), {} blocks of kernel virtual memory, {} modules listed",
-                                 count, parts.modules.size());
+  dump.description =
+      fmt::format("Windows triage dump (type 4), {} blocks of kernel virtual memory, {} modules listed",
+                  count, parts.modules.size());
   dump.triage = std::move(parts);
   dump.virtual_blocks = std::move(source);
   dump.gaps.push_back({"physical memory", "", "a triage dump holds selected kernel virtual memory only"});
