@@ -166,6 +166,11 @@ def slow(judge, machine):
     judge.holds("slow: the symptom lasted", '"lasted": true' in out, out)
     judge.equal("slow: its process", False, os.path.exists(f"/proc/{pid.read_text().strip()}"))
     judge.hang_in(target, frozen=False)
+    delay.write_text("2")
+    recovered = [*watch, "--over", "1s", "--twice", "1500ms", "-o", judge.out / "recovered.elf", "--json"]
+    done = judge.run("capture", *recovered)
+    judge.equal("recovered: exit status", 0, done.returncode)
+    judge.holds("recovered: the symptom did not last", '"lasted": false' in done.stdout, done.stdout)
     delay.write_text("0")
     done = judge.run("capture", *watch, "--for", "1s", "-o", judge.out / "never")
     judge.equal("never slow: exit status", 0, done.returncode)

@@ -13,7 +13,9 @@ from machine import STORY
 class Judge:
     def __init__(self, unhang, out):
         self.unhang, self.out, self.good, self.bad = str(unhang), out, 0, 0
-        self.env = {**os.environ, "HOME": str(out), "XDG_CACHE_HOME": str(out / "cache")}
+
+    def environment(self):
+        return {**os.environ, "HOME": str(self.out), "XDG_CACHE_HOME": str(self.out / "cache")}
 
     def equal(self, what, wanted, found):
         if wanted == found:
@@ -32,7 +34,7 @@ class Judge:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=self.env,
+            env=self.environment(),
             **options,
         )
 
@@ -46,7 +48,7 @@ class Judge:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env=self.env,
+            env=self.environment(),
             timeout=90,
             preexec_fn=limit if largest_file else None,
         )

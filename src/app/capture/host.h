@@ -21,6 +21,7 @@ struct Guest {
   std::string name;
   u64 memory = 0;  // bytes of RAM
   bool running = false;
+  bool held = false;  // it stands still for a dump, and for no reason of its own
   std::string state;  // the host's word for it: "paused", "guest-panicked"
 };
 

@@ -84,6 +84,9 @@ class LibvirtHost : public Host {
     return Guest{.name = lib_.virDomainGetName(domain_),
                  .memory = u64{info.maxMem} << 10,
                  .running = state == VIR_DOMAIN_RUNNING || state == VIR_DOMAIN_BLOCKED,
+                 .held = state == VIR_DOMAIN_PAUSED &&
+                         (reason == VIR_DOMAIN_PAUSED_DUMP || reason == VIR_DOMAIN_PAUSED_SAVE ||
+                          reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_UNKNOWN),
                  .state = state_name(state)};
   }
 
@@ -131,7 +134,9 @@ class LibvirtHost : public Host {
     std::string said = e != nullptr && e->message != nullptr ? e->message : "it does not say why";
     while (said.ends_with('\n')) said.pop_back();
     const int code = e == nullptr ? 0 : e->code;
-    const bool unsupported = said.find("unsupported dumpformat") != said.npos || code == VIR_ERR_NO_SUPPORT;
+    // The second: QEMU 8.2's kdump-raw forms, where a libvirt prefers them, do not go through a pipe.
+    const bool unsupported = said.find("unsupported dumpformat") != said.npos ||
+                             said.find("seekable") != said.npos || code == VIR_ERR_NO_SUPPORT;
     std::string advice;
     if (code == VIR_ERR_AUTH_FAILED || code == VIR_ERR_AUTH_CANCELLED || code == VIR_ERR_AUTH_UNAVAILABLE ||
         code == VIR_ERR_ACCESS_DENIED || code == VIR_ERR_OPERATION_DENIED ||
@@ -139,6 +144,10 @@ class LibvirtHost : public Host {
       advice = ": run it as root or as a member of the group libvirt";
     else if (connection_ == nullptr && said.find("No such file") != said.npos)
       advice = ": is libvirtd (or virtqemud) running?";
+    else if (pipe_ && (unsupported || said.find("ermission denied") != said.npos))
+      advice = fmt::format(
+          ": `virsh -c {} dump --memory-only --live {} FILE` writes a file that this program reads as well",
+          uri_, lib_.virDomainGetName(domain_));
     return std::unexpected(Failure{.sentence = fmt::format("{}: {}{}", subject, said, advice),
                                    .machine = false,
                                    .not_offered = unsupported});

@@ -42,11 +42,13 @@ class QmpHost : public Host {
   std::string name() const override { return "QMP, " + socket_; }
 
   Outcome<Guest> look() override {
-    const Json status = TRY(qmp_->command("query-status"));
+    const Json answer = TRY(qmp_->command("query-status"));
     const Json memory = TRY(qmp_->command("query-memory-size-summary"));
+    const std::string status = answer.value("status", "unknown");
     Guest g{.memory = memory.value("base-memory", u64{0}) + memory.value("plugged-memory", u64{0}),
-            .running = status.value("running", false),
-            .state = status.value("status", "unknown")};
+            .running = answer.value("running", false),
+            .held = status == "save-vm",
+            .state = status};
     // -name is not required.
     const auto named = qmp_->command("query-name");
     if (named) g.name = named->value("name", "");

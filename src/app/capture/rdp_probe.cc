@@ -46,14 +46,12 @@ class RdpProbe : public Probe {
     addrinfo* found = nullptr;
     if (const int error = getaddrinfo(host_.c_str(), port_.c_str(), &hints, &found); error != 0)
       return mistake(fmt::format("{}: {}", host_, gai_strerror(error)));
-    const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> addresses(found, freeaddrinfo);
-    socket_ = Descriptor(::socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (!socket_) return trouble(fmt::format("cannot make a socket: {}", std::strerror(errno)));
+    addresses_.reset(found);
     sent_ = false;
     answer_.clear();
-    early_.reset();
-    if (connect(socket_.get(), found->ai_addr, found->ai_addrlen) != 0 && errno != EINPROGRESS)
-      early_ = fmt::format("no connection: {}", std::strerror(errno));
+    early_ = "no address";
+    next_ = found;
+    connect_next();
     return {};
   }
 
@@ -61,10 +59,10 @@ class RdpProbe : public Probe {
     const auto end = Clock::now() + time;
     while (!early_ && Interrupt::signal() == 0) {
       const auto left = std::chrono::ceil<milliseconds>(end - Clock::now()).count();
-      if (left <= 0) return std::nullopt;
       pollfd p[] = {{socket_.get(), static_cast<short>(sent_ ? POLLIN : POLLOUT), 0},
                     {Interrupt::descriptor(), POLLIN, 0}};
-      poll(p, 2, static_cast<int>(std::min<long long>(left, 3'600'000)));
+      poll(p, 2, static_cast<int>(std::clamp<long long>(left, 0, 3'600'000)));
+      if (p[0].revents == 0 && left <= 0) return std::nullopt;
       if (p[0].revents == 0) continue;
       if (sent_)
         receive();
@@ -77,17 +75,31 @@ class RdpProbe : public Probe {
   void stop() override { socket_.reset(); }
 
  private:
+  // The addresses in turn: a name may stand for one that nobody listens at.
+  void connect_next() {
+    while (early_ && next_ != nullptr) {
+      const addrinfo* a = std::exchange(next_, next_->ai_next);
+      socket_ = Descriptor(::socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+      if (socket_ && (connect(socket_.get(), a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS))
+        early_.reset();
+      else
+        early_ = fmt::format("no connection: {}", std::strerror(errno));
+    }
+  }
+
   void send() {
     int error = 0;
     socklen_t size = sizeof error;
     getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
-    if (error != 0)
+    if (error != 0) {
       early_ = fmt::format("no connection: {}", std::strerror(error));
-    else if (::send(socket_.get(), kRequest.data(), kRequest.size(), MSG_NOSIGNAL) ==
-             ssize_t{kRequest.size()})
+      connect_next();
+    } else if (::send(socket_.get(), kRequest.data(), kRequest.size(), MSG_NOSIGNAL) ==
+               ssize_t{kRequest.size()}) {
       sent_ = true;
-    else
+    } else {
       early_ = fmt::format("the connection broke: {}", std::strerror(errno));
+    }
   }
 
   void receive() {
@@ -109,6 +121,8 @@ class RdpProbe : public Probe {
   }
 
   std::string host_, port_;
+  std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> addresses_{nullptr, freeaddrinfo};
+  const addrinfo* next_ = nullptr;
   Descriptor socket_;
   bool sent_ = false;
   std::vector<u8> answer_;

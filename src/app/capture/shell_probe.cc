@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -21,7 +22,8 @@ constexpr milliseconds kGrace(500);  // from SIGTERM to SIGKILL
 
 // Between fork and exec only async-signal-safe calls are allowed; these are.
 [[noreturn]] void child(const char* command) {
-  setpgid(0, 0);  // Ctrl-C is for us; and we end the command with all that it starts
+  prctl(PR_SET_PDEATHSIG, SIGTERM);  // should we be killed
+  setpgid(0, 0);                     // Ctrl-C is for us; and we end the command with all that it starts
   for (const int s : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(s, SIG_DFL);
   const int nothing = open("/dev/null", O_RDWR);
   dup2(nothing, STDIN_FILENO);

@@ -107,9 +107,7 @@ Outcome<void> drain(int pipe, Host& host, const Work& work, Sink& sink, u64 expe
     if (came == 0 && !said && sink.size() == 0) {
       said = true;
       complain(
-          "QEMU has not begun to write: it first waits for the guest's disk requests; where they hang, that "
-          "is "
-          "part of the answer. Ctrl-C gives up");
+          "QEMU has not begun to write. It waits for the guest's disk requests first: storage that hangs?");
     }
     if (Interrupt::signal() != 0) return interrupted();
     if (p[0].revents != 0) {
@@ -127,25 +125,29 @@ Outcome<void> drain(int pipe, Host& host, const Work& work, Sink& sink, u64 expe
   }
 }
 
-// The host's last word. Whoever interrupts the wait does not want the dump.
-Outcome<void> finish(Host& host, Work& work, bool failed) {
-  while (!failed && !work.ended(milliseconds(200)))
-    if (Interrupt::signal() != 0) {
-      host.abandon();
-      failed = true;
-    }
-  if (failed && !work.ended(kLastPatience))
-    return trouble("the host does not answer; when it does, it drops the dump and lets the guest run");
-  const auto result = work.result();
-  if (Interrupt::signal() != 0) return interrupted();
-  return result;
+// Until the host has said its last word, or is not likely to say one. Whoever interrupts the wait does not
+// want the dump.
+void finish(Host& host, const Work& work, bool failed) {
+  while (!failed && !work.ended(milliseconds(200))) failed = Interrupt::signal() != 0;
+  if (!failed) return;
+  host.abandon();
+  work.ended(kLastPatience);
+}
+
+Failure about(const std::string& path, Failure f) {
+  f.sentence = fmt::format("{}: {} (no file is left)", path, f.sentence);
+  return f;
 }
 
 // After a dump, good or not. The host should have seen to it.
 Outcome<void> see_that_it_runs(Host& host, const Guest& before) {
   if (!before.running) return {};
-  const Guest now = TRY(host.look());
-  if (now.running) return {};
+  for (int tries = 0; tries < 20; tries++) {
+    const Guest now = TRY(host.look());
+    // Stopped by itself meanwhile (a panic, a disk error)? Then it is not for us to go on.
+    if (now.running || !now.held) return {};
+    std::this_thread::sleep_for(milliseconds(50));  // a daemon hears of it a little later
+  }
   return host.let_run();
 }
 
@@ -160,17 +162,17 @@ Outcome<Taken> take(const std::shared_ptr<Host>& host, const std::string& format
   Work work(host, format);
   Sink sink(*file);
   const auto drained = drain(pipe.get(), *host, work, sink, t.before.memory);
-  if (!drained) host->abandon();
   pipe.reset();
-  const auto dumped = finish(*host, work, !drained);
+  finish(*host, work, !drained);
   host->began();  // the pipe's name, if nothing ever came
+  if (!work.ended(milliseconds(0)))
+    return trouble("the host does not answer; when it does, it drops the dump and lets the guest run");
+  const Outcome<void> said = work.result();
+  const Outcome<void> dumped = Interrupt::signal() != 0 ? interrupted() : said;
   const auto runs = see_that_it_runs(*host, t.before);
-  if (!runs)
-    return trouble(
-        fmt::format("THE GUEST DOES NOT RUN AGAIN: {}{}", runs.error().sentence,
-                    drained && dumped ? "" : ", after: " + (drained ? dumped : drained).error().sentence));
-  if (!drained) return std::unexpected(drained.error());
-  if (!dumped) return std::unexpected(dumped.error());
+  if (!runs) return trouble(fmt::format("THE GUEST MAY NOT RUN AGAIN: {}", runs.error().sentence));
+  for (const auto* failed : {&drained, &dumped})
+    if (!*failed) return std::unexpected(about(path, failed->error()));
   if (sink.size() == 0) return trouble("the host says that it is done, and has written nothing");
   if (t.before.running) t.paused = host->stood_still();
   auto named = file->set_size(sink.size());

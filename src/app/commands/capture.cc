@@ -63,7 +63,14 @@ Outcome<std::vector<std::string>> prepare(Host& host, const Options& o) {
     return mistake(
         fmt::format("the guest does not run ({}): two dumps of it would be the same", guest.state));
   const auto offered = TRY(host.formats());
-  return choose_formats(o.format, guest, offered, TRY(free_space(o.out)), paths(o).size(), o.out);
+  auto formats =
+      TRY(choose_formats(o.format, guest, offered, TRY(free_space(o.out)), paths(o).size(), o.out));
+  if (o.format == "migration" && !guest.running)
+    return mistake(
+        fmt::format("the guest does not run ({}): QEMU sends the stream of such a guest only once, and a "
+                    "later `virsh save` would fail; take --format elf",
+                    guest.state));
+  return formats;
 }
 
 Node dump_taken_node(const Taken& t) {
@@ -82,7 +89,7 @@ Node dump_taken_node(const Taken& t) {
 Outcome<void> take_all(const std::shared_ptr<Host>& host, const Options& o, Node& dumps) {
   for (const std::string& path : paths(o)) {
     if (!dumps.empty() && !Interrupt::sleep(*o.twice))
-      return trouble("ended by a signal before the second dump");
+      return trouble("ended by a signal before the second dump; the first is whole");
     // The disk may have filled while we waited.
     const auto formats = choose_formats(o.format, TRY(host->look()), TRY(host->formats()),
                                         TRY(free_space(o.out)), paths(o).size() - dumps.size(), path);
@@ -103,7 +110,7 @@ Outcome<std::unique_ptr<Probe>> make_probe(const Options& o) {
 // The report; nothing to analyse in it when the symptom never came.
 Outcome<Node> capture_all(const Options& o) {
   const auto probe = TRY(make_probe(o));
-  const auto host = TRY(connect(o));
+  auto host = TRY(connect(o));
   TRY(prepare(*host, o));
   Node n = Node::shaped("captured");
   n["guest"] = TRY(host->look()).name;
@@ -112,6 +119,8 @@ Outcome<Node> capture_all(const Options& o) {
   Node watched, dumps = Node::list();
   if (probe) {
     const auto begun = Clock::now();
+    // Hours may pass: a QMP socket serves one program at a time, and daemons are started again.
+    host.reset();
     const auto slow = TRY(wait_until_slow(*probe, o.watch));
     watched["probe"] = probe->name();
     watched["over_ms"] = static_cast<i64>(o.watch.over.count());
@@ -120,7 +129,7 @@ Outcome<Node> capture_all(const Options& o) {
     if (slow) {
       watched["probes"] = slow->probes;
       watched["ran_ms"] = static_cast<i64>(since(slow->started).count());
-      TRY_VOID(take_all(host, o, dumps));
+      TRY_VOID(take_all(TRY(connect(o)), o, dumps));
       // Whether the dump shows the symptom: when the answer came meanwhile, it may not.
       watched["lasted"] = !TRY(probe->wait(milliseconds(0)));
       probe->stop();
