@@ -296,6 +296,12 @@ Node findings_node(const World& w, const diagnose::Diagnosis& d) {
     c["directory"] = or_null(f.culprit.directory);
     n["culprit"] = std::move(c);
     n["chain"] = chain_node(w, f.chain);
+    n["cycles"] = Node::list();
+    for (const auto& cycle : f.cycles) {
+      Node threads = Node::list();
+      for (const VirtAddr t : cycle) threads.add(t);
+      n["cycles"].add(std::move(threads));
+    }
     n["evidence"] = Node::list();
     for (const diagnose::Evidence& e : f.evidence) {
       Node x = Node::map();

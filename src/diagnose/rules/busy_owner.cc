@@ -214,22 +214,22 @@ void find(Context& c, std::vector<Finding>& findings) {
     for (const waits::Held& h : c.graph.held_by(head))
       if (const Lock* lock = c.world.lock(h.object)) {
         const std::string name = !lock->protects.empty() ? lock->protects.front() : lock->name;
-        f.evidence.push_back(
-            c.about_lock(*lock,
-                         fmt::format("{} {}{} is held {} by {}; {} threads wait for it, contention count {}",
-                                     lock->kind, lock->address, name.empty() ? "" : " (" + name + ")",
-                                     lock->mode, c.who(head), lock->waiters.size(), lock->contention),
-                         lock->confidence));
+        f.evidence.push_back(c.about_lock(
+            *lock,
+            fmt::format("{} {}{} is held {} by {}; {} for it, contention count {}", lock->kind, lock->address,
+                        name.empty() ? "" : " (" + name + ")", lock->mode, c.who(head),
+                        counted(lock->waiters.size(), "thread waits", "threads wait"), lock->contention),
+            lock->confidence));
       }
     for (const ChainLink& link : chain)
       if (link.owner != head)
         if (const Lock* lock = c.world.lock(link.object))
           f.evidence.push_back(c.about_lock(
               *lock,
-              fmt::format(
-                  "{} {}{} is held {} by {}, which itself waits; {} threads wait for it, contention count {}",
-                  lock->kind, lock->address, link.name.empty() ? "" : " (" + link.name + ")", lock->mode,
-                  c.who(link.owner), lock->waiters.size(), lock->contention),
+              fmt::format("{} {}{} is held {} by {}, which itself waits; {} for it, contention count {}",
+                          lock->kind, lock->address, link.name.empty() ? "" : " (" + link.name + ")",
+                          lock->mode, c.who(link.owner),
+                          counted(lock->waiters.size(), "thread waits", "threads wait"), lock->contention),
               link.confidence));
     f.evidence.push_back(c.about_thread(
         head,

@@ -88,11 +88,12 @@ void find(Context& c, std::vector<Finding>& findings) {
           other.thread.next_processor == cpu.number)
         suffering.push_back(other.thread.address);
     if (!suffering.empty())
-      f.evidence.push_back({.text = fmt::format("{} threads wait for it or cannot run on CPU {}",
-                                                suffering.size(), cpu.number),
-                            .confidence = Confidence::derived,
-                            .reads = {},
-                            .check = "!ready"});
+      f.evidence.push_back(
+          {.text = fmt::format("{} for it or cannot run on CPU {}",
+                               counted(suffering.size(), "thread waits", "threads wait"), cpu.number),
+           .confidence = Confidence::derived,
+           .reads = {},
+           .check = "!ready"});
     f.waiting = suffering.size();
     f.advice = {
         "One look cannot tell a short spin from an endless one: take a second dump ten seconds later. The "

@@ -61,11 +61,12 @@ void find(Context& c, std::vector<Finding>& findings) {
     f.culprit = c.culprit(*first);
     f.cycles.push_back(cycle);
     f.waiting = suffering.size();
-    f.title =
-        fmt::format("deadlock of {} threads: {} -> back to {}{}", cycle.size(), story, c.who(cycle.front()),
-                    suffering.size() > cycle.size()
-                        ? fmt::format("; {} more threads wait behind it", suffering.size() - cycle.size())
-                        : "");
+    f.title = fmt::format(
+        "deadlock of {} threads: {} -> back to {}{}", cycle.size(), story, c.who(cycle.front()),
+        suffering.size() > cycle.size()
+            ? fmt::format("; {} behind it",
+                          counted(suffering.size() - cycle.size(), "more thread waits", "more threads wait"))
+            : "");
     f.advice = {
         "The threads wait for each other in a circle: no time-out and no faster disk resolves it. Restarting "
         "one of the processes, "

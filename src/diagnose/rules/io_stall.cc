@@ -81,18 +81,20 @@ void add(Context& c, const std::string& driver, std::vector<Stalled> stalled,
   const size_t requests = static_cast<size_t>(std::count_if(stalled.begin(), stalled.end(), is_long));
   const std::string where =
       head.irp->device_name.empty() ? driver : fmt::format("{} ({})", driver, head.irp->device_name);
-  f.title = fmt::format("{} request{} not answered by the {} driver {}, the longest for {}; {} threads wait",
-                        requests, requests == 1 ? " is" : "s are", waits::name(cls), where,
-                        duration(f.longest_ms), suffering.size());
+  f.title = fmt::format("{} request{} not answered by the {} driver {}, the longest for {}; {}", requests,
+                        requests == 1 ? " is" : "s are", waits::name(cls), where, duration(f.longest_ms),
+                        counted(suffering.size(), "thread waits", "threads wait"));
   constexpr size_t kMostShown = 5;
   for (size_t i = 0; i < stalled.size() && i < kMostShown; i++) {
     const Stalled& s = stalled[i];
     f.evidence.push_back(c.about_irp(
         s.irp->irp.address,
-        fmt::format("{} waits {} for {} {} of {}, pending at {}{}", c.who(s.thread), duration(s.waited_ms),
-                    s.irp->major, s.irp->irp.address, s.irp->file.empty() ? "no file" : s.irp->file,
-                    s.irp->driver,
-                    s.behind.empty() ? "" : fmt::format("; {} threads wait behind it", s.behind.size())),
+        fmt::format(
+            "{} waits {} for {} {} of {}, pending at {}{}", c.who(s.thread), duration(s.waited_ms),
+            s.irp->major, s.irp->irp.address, s.irp->file.empty() ? "no file" : s.irp->file, s.irp->driver,
+            s.behind.empty()
+                ? ""
+                : fmt::format("; {} behind it", counted(s.behind.size(), "thread waits", "threads wait"))),
         s.confidence));
   }
   if (waits::is_virtio_storage(driver)) {

@@ -30,9 +30,10 @@ void find(Context& c, std::vector<Finding>& findings) {
     // A thread that cannot be read may be one whose page is missing from the dump.
     if (!terminated) f.confidence = weaker(f.confidence, Confidence::heuristic);
     const std::string name = !lock.protects.empty() ? lock.protects.front() : lock.name;
-    f.title = fmt::format("{} {}{} is held by {}, which {}; {} threads wait for it", lock.kind, lock.address,
+    f.title = fmt::format("{} {}{} is held by {}, which {}; {} for it", lock.kind, lock.address,
                           name.empty() ? "" : " (" + name + ")", c.who(owner),
-                          terminated ? "has ended" : "is no thread", suffering.size());
+                          terminated ? "has ended" : "is no thread",
+                          counted(suffering.size(), "thread waits", "threads wait"));
     f.culprit = c.culprit(owner);
     f.culprit.file = lock.protects.empty() ? "" : lock.protects.front();
     ChainLink link{.object = lock.address,
@@ -44,11 +45,12 @@ void find(Context& c, std::vector<Finding>& findings) {
                    .confidence = f.confidence};
     for (const waits::LockWaiter& w : lock.waiters) link.waiters.push_back(w.thread);
     f.chain.push_back(std::move(link));
-    f.evidence.push_back(c.about_lock(
-        lock,
-        fmt::format("{} {} is held {} by {} and has {} waiters, the longest for {}", lock.kind, lock.address,
-                    lock.mode, c.who(owner), lock.waiters.size(), duration(f.longest_ms)),
-        f.confidence));
+    f.evidence.push_back(
+        c.about_lock(lock,
+                     fmt::format("{} {} is held {} by {} and has {}, the longest for {}", lock.kind,
+                                 lock.address, lock.mode, c.who(owner),
+                                 counted(lock.waiters.size(), "waiter", "waiters"), duration(f.longest_ms)),
+                     f.confidence));
     if (terminated)
       f.evidence.push_back(c.about_thread(owner, fmt::format("{} has ended (state Terminated)", c.who(owner)),
                                           Confidence::exact));
