@@ -69,6 +69,63 @@ std::optional<Kdbg> scan(const Source<VirtAddr>& kernel, const Module& nt) {
   return std::nullopt;
 }
 
+// Decoding without any symbol. The encoding turns each 8 bytes x into bswap(rotl(x, k)) ^ c with one k and
+// one c for the whole block, whatever KiWaitNever, KiWaitAlways and the flag's address are. The field
+// KernBase is known, so for each of the 64 values of k it gives c, and the tag, the size and three pointers
+// into nt tell whether k is right.
+class Undo {
+ public:
+  Undo(u64 encoded, u64 plain, int k) : k_(k), c_(turn(encoded) ^ plain) {}
+  u64 operator()(u64 x) const { return turn(x) ^ c_; }
+
+ private:
+  u64 turn(u64 x) const { return __builtin_bswap64(std::rotl(x, k_)); }
+  int k_;
+  u64 c_;
+};
+
+std::optional<Undo> undo_at(ByteView b, u64 at, const Module& nt) {
+  const u64 tag = b.at<u64>(at + 0x10), base = b.at<u64>(at + 0x18);
+  for (int k = 0; k < 64; k++) {
+    const Undo undo(base, nt.base().value(), k);
+    const u64 v = undo(tag);
+    if (static_cast<u32>(v) != kTag || v >> 32 < kLeastSize || v >> 32 > kMostSize) continue;
+    bool inside = true;
+    for (const u32 field : {Kdbg::kPsLoadedModuleList, Kdbg::kPsActiveProcessHead, Kdbg::kKiProcessorBlock})
+      inside &= nt.contains(VirtAddr(undo(b.at<u64>(at + field))));
+    if (inside) return undo;
+  }
+  return std::nullopt;
+}
+
+std::optional<Kdbg> decode_by_kernel_base(const Source<VirtAddr>& kernel, const Module& nt) {
+  if (nt.image() == nullptr) return std::nullopt;
+  // The block is nearly always alone on its list, so its first two fields are equal, encoded or not: most
+  // places need no trial at all. Only when that finds nothing are all of them tried.
+  for (const bool alone : {true, false})
+    for (const image::Section& section : nt.image()->sections()) {
+      if (!section.writable() || section.size > (u64{64} << 20)) continue;
+      const VirtAddr start = nt.base() + section.rva.value();
+      const auto data = memory::read_sparse(kernel, start, section.size);
+      const ByteView b(data.bytes);
+      for (u64 at = 0; at + kLeastSize <= b.size(); at += 8) {
+        if (b.at<u64>(at + 0x18) == 0 || (b.at<u64>(at) == b.at<u64>(at + 8)) != alone) continue;
+        const auto undo = undo_at(b, at, nt);
+        if (!undo) continue;
+        std::vector<u8> bytes = read_block(kernel, start + at);
+        for (size_t i = 0; i + 8 <= bytes.size(); i += 8) {
+          u64 x = 0;
+          std::memcpy(&x, &bytes[i], 8);
+          x = (*undo)(x);
+          std::memcpy(&bytes[i], &x, 8);
+        }
+        return cut(std::move(bytes), start + at, nt.base(),
+                   "scan of nt's data, decoded by the kernel base in it");
+      }
+    }
+  return std::nullopt;
+}
+
 }  // namespace
 
 VirtAddr Kdbg::pointer(u32 field) const {
@@ -94,7 +151,8 @@ std::optional<Kdbg> find_kdbg(const dump::DumpFile& dump, const Source<VirtAddr>
               cut(read_block(kernel, copy), copy, nt.base(), "decoded copy left by the guest's fwcfg driver"))
         return k;
   }
-  return scan(kernel, nt);
+  if (auto k = scan(kernel, nt)) return k;
+  return decode_by_kernel_base(kernel, nt);
 }
 
 }  // namespace unhang::nt

@@ -50,7 +50,8 @@ class Kdbg {
 };
 
 // Looks for it: the copy in a triage dump, the header's or the symbol's address (plain, or decoded as Windows
-// 8 and later keep it), the decoded copy that a VMCOREINFO note points to, a scan of nt's writable data.
+// 8 and later keep it), the decoded copy that a VMCOREINFO note points to, a scan of nt's data for it, plain
+// or encoded: what it says of the kernel's base is known, and undoes the encoding without symbols.
 std::optional<Kdbg> find_kdbg(const dump::DumpFile& dump, const Source<VirtAddr>& kernel, const Module& nt);
 
 }  // namespace unhang::nt

@@ -116,7 +116,7 @@ Result<void> Target::load_kernel(const TargetOptions& options) {
     note("KDBG", kdbg_->how());
   else
     gaps_.push_back(
-        {"KDBG", "", "not found: it is encoded and the symbols that decode it are missing, or its page is"});
+        {"KDBG", "", "not found: its page is missing, or it is damaged"});
   return {};
 }
 

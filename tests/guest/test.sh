@@ -23,7 +23,7 @@ judge() { # judge OPTIONS-OF-CHECK -- OPTIONS-OF-DUMP
   echo "dump.py $*"
   python3 "$here/dump.py" "$out" "$@" && python3 "$here/check.py" "$unhang" "$out" $options || status=1
 }
-judge --with-symbols-only -- --kdbg encoded
+judge -- --kdbg encoded
 judge -- --kdbg encoded --header
 judge -- --format win-dmp
 judge --
