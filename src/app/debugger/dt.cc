@@ -11,6 +11,46 @@ namespace unhang::app {
 
 namespace {
 
+// Structures that dt shows the contents of in one line, as WinDbg does. Empty: another structure, or not
+// readable.
+std::string structure_value(const Session& session, const std::string& type, u64 size, VirtAddr at,
+                            Node& out) {
+  const auto& space = session.space(at);
+  if (type == "_LIST_ENTRY") {
+    const auto links = memory::read<nt::ListEntry>(space, at);
+    if (!links) return {};
+    out["value"] = Node::list();
+    out["value"].add(links->flink);
+    out["value"].add(links->blink);
+    return fmt::format("_LIST_ENTRY [ {} - {} ]", hex(links->flink), hex(links->blink));
+  }
+  if (type == "_UNICODE_STRING") {
+    const auto string = memory::read<nt::UnicodeString>(space, at);
+    if (!string) return {};
+    const auto words = session.target().read_string(*string, session.space(string->buffer));
+    out["value"] = words ? Node(*words) : Node();
+    return words ? fmt::format("_UNICODE_STRING \"{}\"", *words) : "_UNICODE_STRING (not readable)";
+  }
+  if (type == "_LARGE_INTEGER" || type == "_ULARGE_INTEGER") {
+    const auto v = memory::read<u64>(space, at);
+    if (!v) return {};
+    out["value"] = *v;
+    return fmt::format("{} {:#x}", type, *v);
+  }
+  // Short arrays of bytes are mostly names.
+  const bool bytes = type.starts_with('[') &&
+                     (type.ends_with("] Uint1B") || type.ends_with("] UChar") || type.ends_with("] Char"));
+  constexpr u64 kLongestName = 64;
+  if (!bytes || size == 0 || size > kLongestName) return {};
+  std::string name(size, '\0');
+  if (!memory::read_exact(space, at, {reinterpret_cast<u8*>(name.data()), size})) return {};
+  name.resize(std::min(name.find('\0'), name.size()));
+  if (name.empty() || std::any_of(name.begin(), name.end(), [](char c) { return c < 0x20 || c > 0x7e; }))
+    return {};
+  out["value"] = name;
+  return fmt::format("{} \"{}\"", type.substr(0, type.find(']') + 1), name);
+}
+
 // The value of a member as dt prints it behind its type.
 std::string value(const Session& session, const symbols::Layout& layout, const symbols::Member& m,
                   VirtAddr at, Node& out) {
@@ -18,7 +58,7 @@ std::string value(const Session& session, const symbols::Layout& layout, const s
   const u64 size = layout.size_of(m.type);
   const bool scalar = ref.kind == symbols::TypeKind::base || ref.kind == symbols::TypeKind::pointer ||
                       ref.kind == symbols::TypeKind::enumeration || (ref.kind == symbols::TypeKind::unknown);
-  if (!scalar || size > 8) return {};
+  if (!scalar || size > 8) return structure_value(session, layout.describe(m.type), size, at, out);
   u64 v = 0;
   const u64 bytes = size == 0 ? 8 : size;
   if (const auto r = memory::read_exact(session.space(at), at, {reinterpret_cast<u8*>(&v), bytes}); !r) {
