@@ -115,8 +115,7 @@ Result<void> Target::load_kernel(const TargetOptions& options) {
   if (kdbg_)
     note("KDBG", kdbg_->how());
   else
-    gaps_.push_back(
-        {"KDBG", "", "not found: its page is missing, or it is damaged"});
+    gaps_.push_back({"KDBG", "", "not found: its page is missing, or it is damaged"});
   return {};
 }
 

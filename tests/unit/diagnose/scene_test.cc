@@ -26,7 +26,8 @@ class SceneTest : public testing::TestWithParam<std::tuple<std::string, synth::N
 TEST_P(SceneTest, VerdictAndCulprit) {
   const auto& [build, situation, with_symbols] = GetParam();
   const bool ten = build.starts_with("10.");
-  // Encoded, as real kernels since Windows 8 keep it: undone by symbols, or without them by what is known of it.
+  // Encoded, as real kernels since Windows 8 keep it: undone by symbols, or without them by what is known of
+  // it.
   Scene scene = situation.make({.build = build, .encode_kdbg = ten});
   nt::TargetOptions options;
   if (with_symbols) {
