@@ -154,11 +154,13 @@ Result<Written> write_crash_dump(const std::string& path, const PageSource<PhysA
   TRY_VOID(out.set_size(file_size));
   TRY_VOID(out.write(0, h.span()));
   TRY_VOID(out.write(kHeader64Size, bitmap));
+  // By itself: a TRY that returns from inside of an initializer leaks what was made before it (GCC 12).
+  const Copied copied = TRY(copy_memory(source, placed, patches, out, progress));
   Written w{.what = fmt::format("Windows crash dump, type {} ({})", static_cast<u32>(type),
                                 type == CrashType::bitmap ? "bitmap" : "complete"),
             .file_size = file_size,
             .pages = pages,
-            .copied = TRY(copy_memory(source, placed, patches, out, progress))};
+            .copied = copied};
   TRY_VOID(out.commit());
   return w;
 }

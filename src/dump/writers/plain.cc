@@ -133,11 +133,13 @@ Result<Written> write_elf_core(const std::string& path, const PageSource<PhysAdd
   OutputFile out = TRY(OutputFile::create(path));
   TRY_VOID(out.set_size(offset));
   TRY_VOID(out.write(0, h.span()));
+  // By itself: a TRY that returns from inside of an initializer leaks what was made before it (GCC 12).
+  const Copied copied = TRY(copy_memory(source, placed, {}, out, progress));
   Written w{.what = fmt::format("ELF core with the registers of {}",
                                 counted(cpus.size(), "processor", "processors")),
             .file_size = offset,
             .pages = 0,
-            .copied = TRY(copy_memory(source, placed, {}, out, progress))};
+            .copied = copied};
   w.pages = w.copied.bytes >> kPageShift;
   TRY_VOID(out.commit());
   return w;
@@ -151,10 +153,8 @@ Result<Written> write_raw(const std::string& path, const PageSource<PhysAddr>& s
   const u64 size = ranges.back().end().value();
   OutputFile out = TRY(OutputFile::create(path));
   TRY_VOID(out.set_size(size));
-  Written w{.what = "raw memory",
-            .file_size = size,
-            .pages = 0,
-            .copied = TRY(copy_memory(source, placed, {}, out, progress))};
+  const Copied copied = TRY(copy_memory(source, placed, {}, out, progress));
+  Written w{.what = "raw memory", .file_size = size, .pages = 0, .copied = copied};
   w.pages = w.copied.bytes >> kPageShift;
   TRY_VOID(out.commit());
   return w;

@@ -87,7 +87,7 @@ class Pattern {
 Headers read_headers() {
   const Pattern type_line("^typedef struct (_[A-Za-z0-9_]+) \\{ *// (0x[0-9a-f]+)");
   const Pattern member_line(
-      "^ .*[^A-Za-z0-9_]([A-Za-z0-9_]+)(\\[[A-Za-z0-9_]+\\])*( : ([0-9]+))?; *// (0x[0-9a-f]+)( +bits "
+      "^ [^:;]*[^A-Za-z0-9_:;]([A-Za-z0-9_]+)(\\[[A-Za-z0-9_]+\\])*( : ([0-9]+))?; *// (0x[0-9a-f]+)( +bits "
       "([0-9]+) "
       "([0-9]+))?");
   Headers h;
