@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "app/command.h"
+#include "app/table.h"
 #include "app/views/view.h"
 #include "base/format.h"
 #include "nt/member.h"
@@ -21,20 +22,6 @@ struct Options {
   std::vector<std::string> files;
 };
 
-Node table() {
-  Node n = Node::shaped("table");
-  n["columns"] = Node::list();
-  n["rows"] = Node::list();
-  return n;
-}
-
-void column(Node& n, const char* member, const char* title) {
-  Node c = Node::map();
-  c["member"] = member;
-  c["title"] = title;
-  n["columns"].add(std::move(c));
-}
-
 // The path of a PDB on every symbol server: name/GUID and age/name.
 std::string url(const image::PdbId& id) {
   return fmt::format("{}/{}/{}/{}", kServer, id.name, id.key(), id.name);
@@ -45,11 +32,10 @@ int list(const Options& o) {
   const auto session = open_session(o.common, status);
   if (!session) return status;
   const nt::Target& t = session->target();
-  Node n = table();
-  column(n, "module", "module");
-  column(n, "pdb_key", "pdb, GUID and age");
-  column(n, "symbols", "found");
-  column(n, "url", "where to fetch it");
+  Node n = table_node({{"module", "module"},
+                       {"pdb_key", "pdb, GUID and age"},
+                       {"symbols", "found"},
+                       {"url", "where to fetch it"}});
   u64 missing = 0, unknown = 0;
   for (const auto& listed : t.modules().all()) {
     const nt::Module* m = t.module_at(listed->base());
@@ -82,11 +68,7 @@ int import(const Options& o) {
     return kUserError;
   }
   symbols::Store store({}, cache);
-  Node n = table();
-  column(n, "file", "file");
-  column(n, "pdb", "pdb");
-  column(n, "key", "GUID and age");
-  column(n, "types", "types");
+  Node n = table_node({{"file", "file"}, {"pdb", "pdb"}, {"key", "GUID and age"}, {"types", "types"}});
   int status = kDone;
   for (const std::string& file : o.files) {
     const auto found = store.import(file);
@@ -111,11 +93,10 @@ int import(const Options& o) {
 // Members that a layout does not have. Structures change: a member that came or went with a build is expected
 // to be missing in others, and whatever needs it says so.
 int check(const Options& o) {
-  Node n = table();
-  column(n, "layout", "layout");
-  column(n, "resolved", "resolved");
-  column(n, "missing", "missing");
-  column(n, "names", "members that it does not have");
+  Node n = table_node({{"layout", "layout"},
+                       {"resolved", "resolved"},
+                       {"missing", "missing"},
+                       {"names", "members that it does not have"}});
   for (const std::string& build : symbols::builtin_builds()) {
     const auto layout = symbols::builtin_layout(build);
     u64 resolved = 0;

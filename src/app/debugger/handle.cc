@@ -1,6 +1,7 @@
 // !handle [handle [flags [process]]]: handles of a process.
 #include "app/command.h"
 #include "app/expression.h"
+#include "app/table.h"
 #include "app/views/view.h"
 #include "base/format.h"
 
@@ -24,23 +25,15 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   }
   const nt::Process p = TRY(nt::read_process(session.target(), process));
   const nt::HandleWalk walk = session.objects().handles(p.object_table);
-  Node n = Node::shaped("table");
+  Node n = table_node({{"handle", "Handle"},
+                       {"object", "Object"},
+                       {"access", "GrantedAccess"},
+                       {"type", "Type"},
+                       {"name", "Name"}});
   n["title"] =
       fmt::format("PROCESS {:016x}  Cid: {:04x}  Image: {}  Handle table at {:016x} with {} entries in use",
                   p.address.value(), p.pid, p.name, p.object_table.value(), walk.handles.size());
   n["process"] = process;
-  const auto column = [&](const char* member, const char* title) {
-    Node c = Node::map();
-    c["member"] = member;
-    c["title"] = title;
-    n["columns"].add(std::move(c));
-  };
-  column("handle", "Handle");
-  column("object", "Object");
-  column("access", "GrantedAccess");
-  column("type", "Type");
-  column("name", "Name");
-  n["rows"] = Node::list();
   for (const nt::Handle& h : walk.handles) {
     if (wanted != 0 && h.value != wanted) continue;
     Node row = Node::map();

@@ -1,5 +1,6 @@
 // lm [m pattern]: loaded modules.
 #include "app/command.h"
+#include "app/table.h"
 #include "app/views/view.h"
 #include "app/wildcard.h"
 
@@ -12,20 +13,12 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   for (const std::string& a : args)
     if (a != "m" && a != "v" && a != "vm" && a != "k" && a != "u") pattern = a;
   for (const auto& m : session.target().modules().all()) session.target().module_at(m->base());
-  Node n = Node::shaped("table");
-  const auto column = [&](const char* member, const char* title) {
-    Node c = Node::map();
-    c["member"] = member;
-    c["title"] = title;
-    n["columns"].add(std::move(c));
-  };
-  column("base", "start");
-  column("end", "end");
-  column("name", "module name");
-  column("symbols", "symbols");
-  column("pdb_key", "pdb");
-  column("file", "file");
-  n["rows"] = Node::list();
+  Node n = table_node({{"base", "start"},
+                       {"end", "end"},
+                       {"name", "module name"},
+                       {"symbols", "symbols"},
+                       {"pdb_key", "pdb"},
+                       {"file", "file"}});
   const Node modules = modules_node(session.target());
   for (const Node& m : modules.items()) {
     if (!wildcard_match(pattern, m.get("name").as_text())) continue;
