@@ -33,7 +33,7 @@ struct Difference {
   // Threads that used the CPU, the busiest first.
   std::vector<ThreadChange> busy;
   std::vector<LockChange> locks;  // held with waiters in one of the dumps
-  std::string verdict;            // "stuck", "slow", "moving", "idle"
+  std::string verdict;            // "stuck", "slow", "idle"
   std::string summary;
 };
 

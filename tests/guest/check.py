@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Judges the analyser on the guest's dump: everything that the guest says of itself must be found.
 
-Usage: check.py UNHANG OUTDIR [--dump FILE] [--truth FILE] [--with-symbols-only]
+Usage: check.py UNHANG OUTDIR [--dump FILE] [--truth FILE]
 OUTDIR is what build.sh and dump.py filled. The tool runs twice: with the guest's symbols, and with none, where names
 of functions may be missing but nothing else. Prints each difference; exit status 1 if there is one.
 """
@@ -170,11 +170,10 @@ def main():
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--dump", type=pathlib.Path, help="instead of OUTDIR/hang.elf")
     parser.add_argument("--truth", type=pathlib.Path, help="instead of OUTDIR/truth.json")
-    parser.add_argument("--with-symbols-only", action="store_true", help="an encoded KDBG hides its lists without them")
     options = parser.parse_args()
     truth = json.loads((options.truth or options.out / "truth.json").read_text())
     bad = 0
-    for symbols in (options.out,) if options.with_symbols_only else (options.out, None):
+    for symbols in (options.out, None):
         judge = Judge("with symbols" if symbols else "without symbols")
         report = run(options.unhang, options.dump or options.out / "hang.elf", symbols)
         for check in (check_target, check_processes, check_threads, check_cpus, check_locks, check_requests, check_verdict):

@@ -155,7 +155,8 @@ Outcome<Taken> take(const std::shared_ptr<Host>& host, const std::string& format
   const PrivateFiles mask;
   auto file = dump::OutputFile::create(path);
   if (!file) return mistake(fmt::format("{}: {}", path, text(file.error())));
-  Taken t{.path = path, .format = format, .before = TRY(host->look())};
+  const auto before = TRY(host->look());
+  Taken t{.path = path, .format = format, .before = before};
   Descriptor pipe = TRY(host->open_pipe());
   fcntl(pipe.get(), F_SETPIPE_SZ, kBuffer);  // where the kernel allows it
   const auto begun = Clock::now();
