@@ -26,10 +26,17 @@ _SECTION_OBJECT_POINTERS _SEGMENT _SEGMENT_OBJECT _SE_AUDIT_PROCESS_CREATION_INF
 _SINGLE_LIST_ENTRY _SLIST_HEADER _STRING _SUBSECTION _TEB _UNICODE_STRING _ULARGE_INTEGER _VACB _VPB
 _WORK_QUEUE_ITEM _IO_WORKITEM _RTL_USER_PROCESS_PARAMETERS _EPARTITION _MI_SYSTEM_INFORMATION _POOL_HEADER
 _MMSUPPORT _MMSUPPORT_FULL _IO_COMPLETION_CONTEXT _DEFERRED_WRITE _EX_PUSH_LOCK_WAIT_BLOCK _KDPC_LIST
+_POOL_TRACKER_TABLE _MI_PARTITION _MI_VISIBLE_PARTITION _CC_PARTITION
 """.split()
 ENUMS = "_KWAIT_REASON _KTHREAD_STATE _KOBJECTS _KWAIT_BLOCK_STATE _KWAIT_STATE _MODE".split()
 # Members of a few huge structures that nothing of ours will ever need.
-SKIP = {"_MI_SYSTEM_INFORMATION": lambda n: not n.startswith("Hardware.InvalidPteMask")}
+SKIP = {
+    "_MI_SYSTEM_INFORMATION": lambda n: not n.startswith("Hardware.InvalidPteMask"),
+    "_MI_PARTITION": lambda n: n != "Vp",
+    "_MI_VISIBLE_PARTITION": lambda n: n not in (
+        "AvailablePages ResidentAvailablePages NumberOfPhysicalPages TotalCommittedPages TotalCommitLimit".split()),
+    "_CC_PARTITION": lambda n: n not in "DeferredWrites DirtyPageStatistics DirtyPageThresholds".split(),
+}
 
 
 def base_text(name, base):

@@ -18,6 +18,15 @@ bool is_logon_critical(const std::string& process) {
   return std::find(std::begin(kNames), std::end(kNames), low) != std::end(kNames);
 }
 
+std::string owes(std::string_view kind, const std::string& who) {
+  if (kind == "ALPC") return fmt::format("to which {} must reply", who);
+  if (kind == "Thread") return fmt::format("which is {}", who);
+  if (kind == "work item" || kind == "event" || kind == "page-in")
+    return fmt::format("for which {} works", who);
+  if (kind == "oplock") return fmt::format("which {} must acknowledge", who);
+  return fmt::format("which {} holds", who);
+}
+
 std::string duration(u64 ms) {
   if (ms < 1000) return fmt::format("{} ms", ms);
   if (ms < 60'000) return fmt::format("{}.{} s", ms / 1000, ms % 1000 / 100);
@@ -94,7 +103,7 @@ std::vector<ChainLink> Context::chain_to(VirtAddr head) const {
       return (ta == nullptr ? 0 : ta->thread.waited_ms.value_or(0)) >
              (tb == nullptr ? 0 : tb->thread.waited_ms.value_or(0));
     });
-    if (const Lock* lock = world.lock(best->object)) {
+    if (const Lock* lock = world.lock(best->object, at)) {
       link.name = !lock->protects.empty() ? lock->protects.front() : lock->name;
       link.mode = lock->mode;
     }
@@ -139,6 +148,24 @@ Evidence Context::about_thread(VirtAddr thread, std::string text, Confidence con
           fmt::format("!thread {}", thread)};
 }
 
+namespace {
+
+// The WinDbg command that shows a lock.
+std::string check_of(const Lock& lock) {
+  const std::string_view kind = lock.kind;
+  if (kind == "ERESOURCE") return fmt::format("!locks {}", lock.address);
+  if (kind == "critical section") return fmt::format("!cs {}", lock.address);
+  if (kind == "queued spin lock") return "!qlocks";
+  if (kind == "spin lock" || kind == "SRW lock") return fmt::format("dq {} L1", lock.address);
+  const char* type = kind == "push lock"        ? "_EX_PUSH_LOCK"
+                     : kind == "FAST_MUTEX"     ? "_FAST_MUTEX"
+                     : kind == "KGUARDED_MUTEX" ? "_KGUARDED_MUTEX"
+                                                : "_KMUTANT";
+  return fmt::format("dt nt!{} {}", type, lock.address);
+}
+
+}  // namespace
+
 Evidence Context::about_lock(const Lock& lock, std::string text, Confidence confidence) const {
   const bool resource = std::string_view(lock.kind) == "ERESOURCE";
   return {std::move(text), confidence, reads([&] {
@@ -147,8 +174,7 @@ Evidence Context::about_lock(const Lock& lock, std::string text, Confidence conf
             else
               (void)nt::read_dispatcher(world.target(), lock.address);
           }),
-          resource ? fmt::format("!locks {}", lock.address)
-                   : fmt::format("dt nt!_{} {}", resource ? "ERESOURCE" : "KMUTANT", lock.address)};
+          check_of(lock)};
 }
 
 Evidence Context::about_irp(VirtAddr irp, std::string text, Confidence confidence) const {

@@ -29,7 +29,9 @@ Verdict without_findings(const World& world) {
   for (const ThreadNode& t : world.threads) {
     if (!t.waiting()) continue;
     waiting++;
-    if (t.nature() == waits::WaitNature::lock || t.nature() == waits::WaitNature::io) {
+    const waits::WaitNature nature = t.nature();
+    if (nature == waits::WaitNature::lock || nature == waits::WaitNature::request ||
+        nature == waits::WaitNature::io) {
       unexplained++;
       longest = std::max(longest, t.thread.waited_ms.value_or(0));
     }
@@ -45,7 +47,8 @@ Verdict without_findings(const World& world) {
   v.cls = "no-hang";
   v.confidence = Confidence::derived;
   v.summary = fmt::format(
-      "No hang found: of {} threads {} wait, {} of them for a lock or for I/O{}, and nothing is stuck behind "
+      "No hang found: of {} threads {} wait, {} of them for a lock, an answer or I/O{}, and nothing is stuck "
+      "behind "
       "another thread, "
       "a device or a spinning processor.",
       world.threads.size(), waiting, unexplained,

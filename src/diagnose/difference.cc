@@ -76,7 +76,7 @@ void compare_threads(World& a, World& b, const Graph& graph, Difference& d) {
 
 void compare_locks(const World& a, const World& b, Difference& d) {
   for (const Lock& now : b.locks) {
-    const Lock* then = a.lock(now.address);
+    const Lock* then = a.lock_in(now.process, now.address);
     if (now.waiters.empty() && (then == nullptr || then->waiters.empty())) continue;
     LockChange c{.address = now.address,
                  .kind = now.kind,

@@ -122,6 +122,9 @@ struct Rule {
 // A process without which nobody can log on or use the desktop.
 bool is_logon_critical(const std::string& process);
 
+// What the thread at the end of an edge owes: "which php-cgi.exe 3536.3428 holds", "to which ... must reply".
+std::string owes(std::string_view kind, const std::string& who);
+
 // "1.4 s", "5 min 12 s", "38 ms".
 std::string duration(u64 ms);
 // "winlogon.exe, explorer.exe (2), lsass.exe": processes of threads with counts.

@@ -24,12 +24,33 @@ Result<Resolved> Layouts::resolve(const char* type, const char* path) const {
         r.field.offset = known->second;
         r.confidence = Confidence::derived;
         r.source = "KDBG";
+      } else if (best) {
+        shift(type, r);
       }
       return r;
     }
     if (!t->partial) return fail(missing);
   }
   return fail(missing);
+}
+
+void Layouts::shift(const char* type, Resolved& r) const {
+  const auto it = shifts_.find(type);
+  if (it == shifts_.end() || it->second.empty()) return;
+  const std::vector<Shift>& all = it->second;
+  size_t i = 0;
+  while (i + 1 < all.size() && all[i + 1].from <= r.field.offset) i++;
+  const Shift& s = all[i];
+  if (r.field.offset < s.from) {
+    // Before the first one that was found: it moved as well, or it did not.
+    if (s.by != 0) r.confidence = Confidence::guess;
+    return;
+  }
+  // Between two that moved differently something was put in: before this one or behind it.
+  const bool sure = i + 1 == all.size() || all[i + 1].by == s.by || r.field.offset == s.from;
+  r.field.offset = static_cast<u32>(static_cast<i64>(r.field.offset) + s.by);
+  if (s.by != 0) r.source = "nearest layout, moved";
+  r.confidence = sure ? weaker(r.confidence, s.confidence) : Confidence::guess;
 }
 
 const symbols::Layout* Layouts::layout_of(std::string_view type) const {

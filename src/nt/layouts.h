@@ -5,6 +5,7 @@
 // and no other layout is asked.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -37,6 +38,15 @@ class Layouts {
     candidate_confidence_ = confidence;
   }
 
+  // Members of a type at or behind `from` in the best candidate lie `by` bytes farther.
+  struct Shift {
+    u32 from = 0;
+    i32 by = 0;
+    Confidence confidence = Confidence::derived;
+  };
+  // Ascending by from; the first one also counts for what lies before it, as a guess unless it is 0.
+  void set_shifts(std::string type, std::vector<Shift> shifts) { shifts_[std::move(type)] = std::move(shifts); }
+
   const symbols::Layout* exact() const { return exact_.get(); }
   const symbols::Layout* best() const { return candidates_.empty() ? nullptr : candidates_.front().get(); }
   Confidence best_confidence() const { return candidate_confidence_; }
@@ -49,11 +59,14 @@ class Layouts {
   const symbols::Layout* layout_of(std::string_view type) const;
 
  private:
+  void shift(const char* type, Resolved& r) const;
+
   std::shared_ptr<const symbols::Layout> exact_;
   Confidence exact_confidence_ = Confidence::exact;
   std::map<std::pair<std::string, std::string>, u32> offsets_;
   std::vector<std::shared_ptr<const symbols::Layout>> candidates_;
   Confidence candidate_confidence_ = Confidence::guess;
+  std::map<std::string, std::vector<Shift>, std::less<>> shifts_;
 };
 
 }  // namespace unhang::nt

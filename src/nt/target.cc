@@ -7,12 +7,19 @@
 #include "base/utf.h"
 #include "memory/read.h"
 #include "nt/layout_choice.h"
+#include "nt/layout_inference.h"
 #include "nt/objects/cpu.h"
 #include "nt/objects/loader.h"
 #include "nt/objects/process.h"
 #include "nt/walk.h"
 
 namespace unhang::nt {
+
+namespace {
+// Objects that must speak for a member, and members that must be proved, before a layout is trusted.
+constexpr u32 kEnoughProofs = 3;
+constexpr int kEnoughMembers = 6;
+}  // namespace
 
 Target::Target(dump::DumpFile dump, const TargetOptions& options)
     : dump_(std::move(dump)), store_(options.symbol_paths, options.cache) {
@@ -152,8 +159,9 @@ void Target::choose_layouts() {
   const LayoutScore& best = ranked.front();
   // A wrong layout fails the first checks: a few dozen without one failure say as much as many with some.
   constexpr u32 kEnough = 100, kFewButWhole = 30;
-  const bool sure = (best.tested >= kEnough && best.share() >= 0.97) ||
+  bool sure = (best.tested >= kEnough && best.share() >= 0.97) ||
                     (best.tested >= kFewButWhole && best.passed == best.tested);
+  if (layouts_.exact() == nullptr) infer_members(evidence, *best.layout, sure);
   layouts_.set_candidates(std::move(layouts), sure ? Confidence::derived : Confidence::guess);
   if (layouts_.exact() != nullptr) return;
   note("layout", fmt::format("built-in {}: {} of {} checks on the target pass", best.layout->build(),
@@ -167,6 +175,38 @@ void Target::choose_layouts() {
   for (const KdbgFact& fact : kdbg_facts())
     if (const u16 offset = kdbg_->number(fact.field); fact.path != nullptr && offset != 0)
       layouts_.set_offset(fact.type, fact.path, offset);
+}
+
+// Members that prove themselves, and what moved with them: see layout_inference.h.
+void Target::infer_members(const LayoutEvidence& evidence, const symbols::Layout& layout, bool& sure) {
+  const Inference found = infer_layout({.kernel = kernel(),
+                                        .layout = layout,
+                                        .kdbg = evidence.kdbg,
+                                        .nt = evidence.nt,
+                                        .process_list = evidence.process_list,
+                                        .system_process = evidence.system_process});
+  std::map<std::string, std::vector<Layouts::Shift>> shifts;
+  for (const Anchor& a : found.anchors)
+    shifts[a.type].push_back({a.expected, a.shift(), Confidence::derived});
+  for (auto& [type, list] : shifts) {
+    std::stable_sort(list.begin(), list.end(), [](const auto& a, const auto& b) { return a.from < b.from; });
+    // A structure in which nothing moved is as its layout says: nothing to be done.
+    const bool moved = std::any_of(list.begin(), list.end(), [](const auto& s) { return s.by != 0; });
+    if (moved) layouts_.set_shifts(type, std::move(list));
+  }
+  if (found.moved() != 0) {
+    std::string what;
+    for (const Anchor& a : found.anchors)
+      if (a.shift() != 0)
+        what += fmt::format("{}{}.{} {:+#x} ({})", what.empty() ? "" : ", ", a.type, a.path, a.shift(), a.how);
+    note("members that lie elsewhere than in the layout", what);
+  }
+  for (const std::string& lost : found.lost)
+    gaps_.push_back({"member", lost, "found neither where the nearest layout has it nor around there"});
+  // Every member that can be proved has its place: the layout fits, moved or not.
+  const auto proved = std::count_if(found.anchors.begin(), found.anchors.end(),
+                                    [](const Anchor& a) { return a.tested >= kEnoughProofs; });
+  if (found.lost.empty() && proved >= kEnoughMembers) sure = true;
 }
 
 void Target::load_modules() {

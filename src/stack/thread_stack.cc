@@ -72,6 +72,7 @@ void StackMaker::add(ThreadStack& out, const Unwound& unwound, PhysAddr dtb, Vir
 
 void StackMaker::go_on_in_user_mode(ThreadStack& out, Registers registers, u16 cs, PhysAddr dtb, VirtAddr peb,
                                     VirtAddr teb) {
+  out.user_registers = registers;
   if ((cs & 0xfff8) == (kCode32 & 0xfff8)) {
     out.frames.push_back({.ip = registers.ip(), .sp = registers.sp(), .kind = FrameKind::machine});
     out.symbols.push_back(symbolize(registers.ip(), dtb, peb));

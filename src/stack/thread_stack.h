@@ -19,8 +19,10 @@ struct ThreadStack {
   std::string user_end;              // how the user part ended; empty when there is none
   StackEnd end = StackEnd::complete;
   bool heuristic = false;
-  // The registers that it began with, for running threads.
-  bool from_cpu = false;
+  bool from_cpu = false;  // it began with the registers of a processor
+  // Where user mode goes on: what was saved of the non-volatile registers on the way through the kernel is in
+  // here, so a value that user code keeps in one can be looked at.
+  std::optional<Registers> user_registers;
 };
 
 // Makes stacks for one target; keeps the modules of the processes it met.

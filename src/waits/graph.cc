@@ -5,6 +5,11 @@
 
 namespace unhang::waits {
 
+bool is_patient(std::string_view kind) {
+  return kind == "Thread" || kind == "ProcessObject" || kind == "Mutant" || kind == "ALPC" ||
+         kind == "event" || kind == "work item";
+}
+
 Graph::Graph(const World& world) : world_(world) {
   for (const Edge& e : world.edges) {
     if (e.to.is_null()) continue;
@@ -47,12 +52,40 @@ Behind Graph::behind(VirtAddr thread) const {
       b.weakest = weaker(b.weakest, e->confidence);
       if (!seen.insert(e->from).second) continue;
       b.threads.push_back(e->from);
-      if (const ThreadNode* t = world_.thread(e->from))
-        b.longest_ms = std::max(b.longest_ms, t->thread.waited_ms.value_or(0));
+      const ThreadNode* t = world_.thread(e->from);
+      const u64 waited = t == nullptr ? 0 : t->thread.waited_ms.value_or(0);
+      b.longest_ms = std::max(b.longest_ms, waited);
+      if (!is_patient(e->kind)) {
+        b.impatient++;
+        b.impatient_ms = std::max(b.impatient_ms, waited);
+      }
       todo.push_back(e->from);
     }
   }
   return b;
+}
+
+// Whether an edge can be part of a cycle. Of several threads any of which ends the wait, every one must wait
+// for the waiter in turn.
+bool Graph::closes(const Edge& edge) const {
+  if (!edge.any_of) return true;
+  const auto reaches = [&](VirtAddr start) {
+    std::unordered_set<VirtAddr> seen{start};
+    std::vector<VirtAddr> todo{start};
+    while (!todo.empty()) {
+      const VirtAddr at = todo.back();
+      todo.pop_back();
+      if (at == edge.from) return true;
+      const auto it = out_.find(at);
+      if (it == out_.end()) continue;
+      for (const Edge* e : it->second)
+        if (seen.insert(e->to).second) todo.push_back(e->to);
+    }
+    return false;
+  };
+  for (const Edge* e : out_.at(edge.from))
+    if (e->object == edge.object && !reaches(e->to)) return false;
+  return true;
 }
 
 // One cycle for each strongly connected part of the graph, by an iterative depth-first search: a thread that
@@ -79,7 +112,9 @@ void Graph::find_cycles() {
         path.pop_back();
         continue;
       }
-      const VirtAddr to = it->second[level.next++]->to;
+      const Edge& edge = *it->second[level.next++];
+      if (!closes(edge)) continue;
+      const VirtAddr to = edge.to;
       Mark& mark = marks[to];
       if (mark == Mark::on_path) {
         std::vector<VirtAddr> cycle;

@@ -20,7 +20,14 @@ struct Behind {
   std::vector<VirtAddr> threads;
   u64 longest_ms = 0;
   Confidence weakest = Confidence::exact;  // of the edges on the way
+  // Of them: those that wait in a way that ends soon by design, and the longest such wait.
+  size_t impatient = 0;
+  u64 impatient_ms = 0;
 };
+
+// Waits that last for hours by design: for a thread or process to end, for an answer, for another program's
+// mutex. Waiting long in one of these alone says nothing.
+bool is_patient(std::string_view kind);
 
 class Graph {
  public:
@@ -38,6 +45,7 @@ class Graph {
 
  private:
   void find_cycles();
+  bool closes(const Edge& edge) const;
 
   const World& world_;
   std::unordered_map<VirtAddr, std::vector<const Edge*>> out_, in_;

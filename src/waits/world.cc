@@ -20,6 +20,8 @@ std::string_view name(WaitNature nature) {
       return "none";
     case WaitNature::lock:
       return "lock";
+    case WaitNature::request:
+      return "request";
     case WaitNature::io:
       return "io";
     case WaitNature::event:
@@ -34,8 +36,8 @@ std::string_view name(WaitNature nature) {
 
 WaitNature ThreadNode::nature() const {
   // A thread that waits for several things at once waits for the most telling of them.
-  static constexpr WaitNature kOrder[] = {WaitNature::suspended, WaitNature::lock, WaitNature::io,
-                                          WaitNature::idle, WaitNature::event};
+  static constexpr WaitNature kOrder[] = {WaitNature::suspended, WaitNature::lock, WaitNature::request,
+                                          WaitNature::io,        WaitNature::idle, WaitNature::event};
   for (const WaitNature n : kOrder)
     for (const Wait& w : waits)
       if (w.nature == n) return n;
@@ -217,16 +219,28 @@ void World::read_files() {
       it->second.handles++;
       if (it->second.processes.empty() || it->second.processes.back() != i) it->second.processes.push_back(i);
     }
-  for (IrpNode& irp : irps) {
-    add_file(irp.irp.original_file);
-    for (const nt::IrpStackLocation& l : irp.irp.locations) add_file(l.file);
-    add_file(irp.file_object);
-    const auto it = files.find(irp.file_object);
-    if (it == files.end()) continue;
-    irp.file = it->second.file.full_path();
-    if (const nt::IrpStackLocation* at = irp.irp.current(); at != nullptr && at->major == nt::kMjCreate)
-      it->second.opening = true;
-  }
+  for (IrpNode& irp : irps) add_files_of(irp);
+}
+
+void World::add_files_of(IrpNode& irp) {
+  add_file(irp.irp.original_file);
+  for (const nt::IrpStackLocation& l : irp.irp.locations) add_file(l.file);
+  add_file(irp.file_object);
+  const auto it = files.find(irp.file_object);
+  if (it == files.end()) return;
+  irp.file = it->second.file.full_path();
+  if (const nt::IrpStackLocation* at = irp.irp.current(); at != nullptr && at->major == nt::kMjCreate)
+    it->second.opening = true;
+}
+
+std::optional<size_t> World::adopt_irp(size_t thread, VirtAddr va) {
+  for (const size_t i : threads[thread].irps)
+    if (irps[i].irp.address == va) return i;
+  const size_t before = irps.size();
+  add_irp(thread, va);
+  if (irps.size() == before) return std::nullopt;
+  add_files_of(irps.back());
+  return before;
 }
 
 void World::tie_resources() {
@@ -281,8 +295,21 @@ const ProcessNode* World::process_of(const ThreadNode& t) const {
   return t.process < processes.size() ? &processes[t.process] : nullptr;
 }
 
-const Lock* World::lock(VirtAddr va) const {
-  const auto it = lock_index_.find(va);
+const ThreadNode* World::thread_by_id(size_t process, u64 tid) const {
+  if (process >= processes.size()) return nullptr;
+  for (const size_t i : processes[process].threads)
+    if (threads[i].thread.tid == tid) return &threads[i];
+  return nullptr;
+}
+
+const Lock* World::lock(VirtAddr va, VirtAddr near) const {
+  VirtAddr process;
+  if (const ThreadNode* t = is_kernel(va) ? nullptr : thread(near)) process = t->thread.process;
+  return lock_in(process, va);
+}
+
+const Lock* World::lock_in(VirtAddr process, VirtAddr va) const {
+  const auto it = lock_index_.find({process, va});
   return it == lock_index_.end() ? nullptr : &locks[it->second];
 }
 
@@ -315,7 +342,7 @@ void World::add_edge(Edge edge) {
 }
 
 Lock& World::add_lock(Lock lock) {
-  const auto [it, added] = lock_index_.try_emplace(lock.address, locks.size());
+  const auto [it, added] = lock_index_.try_emplace({lock.process, lock.address}, locks.size());
   if (added) locks.push_back(std::move(lock));
   return locks[it->second];
 }

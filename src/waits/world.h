@@ -17,6 +17,7 @@
 #include "nt/objects/object_header.h"
 #include "nt/objects/process.h"
 #include "nt/objects/thread.h"
+#include "nt/objects/work_queue.h"
 #include "nt/target.h"
 #include "stack/thread_stack.h"
 
@@ -31,11 +32,12 @@ struct ProcessNode {
 
 // Where a wait leads.
 enum class WaitNature : u8 {
-  none,   // not waiting
-  lock,   // something that a thread holds
-  io,     // an I/O request that is under way
-  event,  // somebody must signal it, nobody can say who
-  idle,   // work to come: a queue, a timer, a message
+  none,     // not waiting
+  lock,     // something that a thread holds
+  request,  // another thread's answer or work: a message, a work item
+  io,       // an I/O request that is under way
+  event,    // somebody must signal it, nobody can say who
+  idle,     // work to come: a queue, a timer, a message
   suspended,
 };
 std::string_view name(WaitNature nature);
@@ -76,6 +78,7 @@ struct IrpNode {
 
 struct LockOwner {
   VirtAddr thread{};
+  u64 tid = 0;  // of the owner of a user-mode lock when there is no such thread any more
   u32 count = 0;
   bool alive = true;  // a thread that has not ended
   Confidence confidence = Confidence::exact;
@@ -89,6 +92,7 @@ struct LockWaiter {
 
 struct Lock {
   VirtAddr address{};
+  VirtAddr process{};  // of a user-mode lock: its address means nothing elsewhere
   const char* kind = "";
   std::string name;                   // symbol, or the object's name
   std::vector<std::string> protects;  // files and directories that it guards
@@ -100,7 +104,14 @@ struct Lock {
   Confidence confidence = Confidence::exact;
 };
 
-// from waits for something that `to` must give back. to is null when nobody in the dump can be named.
+// A thread that may be the one, and what speaks for it.
+struct Candidate {
+  VirtAddr thread{};
+  std::string why;
+};
+
+// from waits for something that `to` must give back. to is null when nobody in the dump can be named; then
+// candidates lists those that may be the one.
 struct Edge {
   VirtAddr from{};
   VirtAddr to{};
@@ -108,6 +119,19 @@ struct Edge {
   VirtAddr object{};      // its address
   Confidence confidence = Confidence::exact;
   std::string note;  // why it is not exact, or what was contradictory
+  // One of several edges for the same object: any one of the threads at their ends can end the wait (workers
+  // of a queue). Only all of them together can close a cycle.
+  bool any_of = false;
+  std::vector<Candidate> candidates;
+};
+
+// A queue that threads take work from.
+struct QueueNode {
+  nt::WorkQueue queue;
+  std::string name;               // "ExWorkerQueue+0x58"; "pool of svchost.exe (812)"
+  bool executive = false;         // its workers are the System process's
+  std::vector<VirtAddr> workers;  // bound to it
+  std::vector<VirtAddr> idle;     // of them: wait for something to be queued
 };
 
 struct FileInfo {
@@ -133,6 +157,7 @@ class World {
   std::vector<IrpNode> irps;
   std::unordered_map<VirtAddr, FileInfo> files;
   std::vector<Lock> locks;
+  std::vector<QueueNode> queues;
   std::vector<Edge> edges;
   std::vector<Gap> gaps;
 
@@ -141,8 +166,16 @@ class World {
   // The thread, read now when no list led to it: owners and waiters of locks, in dumps whose lists are
   // broken. Null when it is no thread. Invalidates pointers to other nodes.
   ThreadNode* find_or_adopt(VirtAddr va);
+  // A request that no list led to, added as one of the thread's: its index in irps. Nothing when it cannot be
+  // read.
+  std::optional<size_t> adopt_irp(size_t thread, VirtAddr va);
   const ProcessNode* process_of(const ThreadNode& thread) const;
-  const Lock* lock(VirtAddr va) const;
+  // The thread of a process by its id, as user-mode locks name their owners. Null when it is not there.
+  const ThreadNode* thread_by_id(size_t process, u64 tid) const;
+  // The lock at an address. Of a user-mode lock, thread is one that waits for it or holds it.
+  const Lock* lock(VirtAddr va, VirtAddr thread) const;
+  // The same by its process, null for the kernel's.
+  const Lock* lock_in(VirtAddr process, VirtAddr va) const;
   // "php-cgi.exe 3536.3428" for reports; the address when the thread is unknown.
   std::string who(VirtAddr thread) const;
 
@@ -168,6 +201,7 @@ class World {
   void add_irp(size_t thread, VirtAddr va);
   void read_handles();
   void read_files();
+  void add_files_of(IrpNode& irp);
   void add_file(VirtAddr file_object);
   void tie_resources();
 
@@ -182,7 +216,7 @@ class World {
   };
   const DeviceName& device_name(VirtAddr device, VirtAddr irp);
   std::map<VirtAddr, DeviceName> device_names_;
-  std::unordered_map<VirtAddr, size_t> lock_index_;
+  std::map<std::pair<VirtAddr, VirtAddr>, size_t> lock_index_;          // process (null: kernel), address
   std::map<std::array<u64, 3>, size_t> edge_index_;                     // from, to, object
   std::unordered_map<VirtAddr, std::vector<VirtAddr>> resource_files_;  // resource -> file objects
 };

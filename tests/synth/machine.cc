@@ -247,7 +247,10 @@ VirtAddr Machine::write_stack(VirtAddr thread, const Labels& labels, u64 room) {
       sp = sp - 0x28;
       memory_.put<u64>(sp, kernel ? address_of(labels[i + 1]).value() : 0x77a6002a);
       memory_.put<u64>(sp + 8, kernel ? 0x10 : 0x33);
-      memory_.put<u64>(sp + 24, kernel ? interrupted.value() : 0x21ed20);
+      const auto user = user_sp_.find(thread);
+      memory_.put<u64>(sp + 24, kernel                   ? interrupted.value()
+                                : user == user_sp_.end() ? 0x21ed20
+                                                         : user->second);
       memory_.put<u64>(sp + 32, kernel ? 0x18 : 0x2b);
     } else if (i + 1 < labels.size()) {
       sp = sp - 8;
@@ -275,9 +278,9 @@ VirtAddr Machine::stack_slot(VirtAddr thread, u64 size) {
 // ---- object manager ----
 
 void Machine::make_types() {
-  static constexpr const char* kTypes[] = {"Type",         "Directory", "SymbolicLink", "Process", "Thread",
-                                           "Event",        "Mutant",    "Semaphore",    "Device",  "Driver",
-                                           "IoCompletion", "File",      "Section",      "Key"};
+  static constexpr const char* kTypes[] = {
+      "Type",   "Directory", "SymbolicLink", "Process", "Thread",  "Event", "Mutant",   "Semaphore",
+      "Device", "Driver",    "IoCompletion", "File",    "Section", "Key",   "ALPC Port"};
   u8 index = 2;
   for (const char* name : kTypes) types_[name] = index++;
   root_ = object("Directory", size("_OBJECT_DIRECTORY"));
@@ -512,8 +515,9 @@ void Machine::block(VirtAddr thread, u8 reason, const std::vector<VirtAddr>& obj
   set(thread, "_KTHREAD", "KernelStack", frame.value());
 }
 
-void Machine::run(VirtAddr thread, u32 processor, const Labels& stack) {
+void Machine::run(VirtAddr thread, u32 processor, const Labels& stack, u32 ticks) {
   CpuInfo& cpu = cpus_.at(processor);
+  set(thread, "_KTHREAD", "WaitTime", tick_count() - ticks);
   set(thread, "_KTHREAD", "State", 2);
   set(thread, "_KTHREAD", "NextProcessor", processor);
   set(cpu.kprcb, "_KPRCB", "CurrentThread", thread.value());
@@ -598,6 +602,206 @@ VirtAddr Machine::add_fast_mutex(VirtAddr owner) {
   set(event, "_DISPATCHER_HEADER", "Size", 6);
   init_list(event + offset("_DISPATCHER_HEADER", "WaitListHead"));
   return m;
+}
+
+void Machine::init_event(VirtAddr event, u8 type) {
+  set(event, "_DISPATCHER_HEADER", "Type", type);
+  set(event, "_DISPATCHER_HEADER", "Size", type == 5 ? 8 : 6);
+  init_list(event + offset("_DISPATCHER_HEADER", "WaitListHead"));
+}
+
+void Machine::suspend(VirtAddr thread, u32 ticks, const Labels& stack) {
+  const VirtAddr event = has("_KTHREAD", "SuspendEvent") ? thread + offset("_KTHREAD", "SuspendEvent")
+                                                         : thread + offset("_KTHREAD", "SuspendSemaphore");
+  init_event(event, has("_KTHREAD", "SuspendEvent") ? 1 : 5);
+  set(thread, "_KTHREAD", "SuspendCount", 1);
+  Labels whole{"nt!KeWaitForSingleObject", "nt!KiSchedulerApc", "nt!KiDeliverApc"};
+  whole.insert(whole.end(), stack.begin(), stack.end());
+  block(thread, 5, {event}, ticks, whole);
+}
+
+VirtAddr Machine::keep_on_stack(VirtAddr thread, u64 value) {
+  const VirtAddr slot = stack_slot(thread, 16);
+  memory_.put<u64>(slot, value);
+  return slot;
+}
+
+VirtAddr Machine::alloc_user(VirtAddr process, u64 size) {
+  const PhysAddr tables(get(process, "_KPROCESS", "DirectoryTableBase"));
+  u64& next = next_user_.try_emplace(process, 0x1'4000'0000).first->second;
+  const VirtAddr at = memory_.map(VirtAddr(next), size, tables);
+  next += (size + 0xffff) & ~u64{0xffff};
+  return at;
+}
+
+void Machine::give_user_stack(VirtAddr thread, const std::vector<u64>& values) {
+  const VirtAddr process(
+      get(thread, "_KTHREAD", has("_KTHREAD", "Process") ? "Process" : "ApcState.Process"));
+  const PhysAddr tables(get(process, "_KPROCESS", "DirectoryTableBase"));
+  const VirtAddr teb = alloc_user(process, 0x2000), stack = alloc_user(process, 0x4000);
+  set(thread, "_KTHREAD", "Teb", teb.value());
+  memory_.put<u64>(teb + 8, stack.value() + 0x4000, tables);
+  memory_.put<u64>(teb + 16, stack.value(), tables);
+  const VirtAddr sp = stack + 0x3800;
+  for (size_t i = 0; i < values.size(); i++) memory_.put<u64>(sp + 0x40 + i * 0x18, values[i], tables);
+  user_sp_[thread] = sp.value();
+}
+
+VirtAddr Machine::add_push_lock() {
+  return alloc(16);
+}
+
+void Machine::add_lock_entry(VirtAddr thread, VirtAddr lock, bool acquired) {
+  const auto inside = field("_ETHREAD", "LockEntries"), old = field("_KTHREAD", "LockEntries");
+  const u64 entry_size = layout_->find_type("_KLOCK_ENTRY") ? size("_KLOCK_ENTRY") : 0;
+  VirtAddr slots;
+  if (entry_size == 0) return;
+  if (layout_->find_type("_ETHREAD")->partial) {
+    // 10.0.26100: behind a pointer.
+    slots = VirtAddr(get(thread, "_KTHREAD", "KernelAbEntries"));
+    if (slots.is_null()) {
+      slots = alloc(6 * entry_size);
+      set(thread, "_KTHREAD", "KernelAbEntries", slots.value());
+    }
+  } else if (inside) {
+    slots = thread + inside->offset;
+  } else if (old) {
+    slots = thread + old->offset;
+  } else {
+    return;
+  }
+  const VirtAddr e = slots + lock_entries_[thread]++ * entry_size;
+  memory_.put<u64>(e + offset("_KLOCK_ENTRY", "LockState"), lock.value());
+  const auto flag = [&](std::initializer_list<const char*> names, u32 byte_of_flags) {
+    for (const char* name : names)
+      if (layout_->field("_KLOCK_ENTRY", name)) return set(e, "_KLOCK_ENTRY", name, 1);
+    memory_.put<u8>(e + offset("_KLOCK_ENTRY", "EntryFlags") + byte_of_flags, 1);
+  };
+  if (acquired)
+    flag({"AcquiredBit", "AcquiredByte"}, 2);
+  else
+    flag({"WaitingBit", "WaitingByte", "LockState.Waiting"}, 1);
+}
+
+void Machine::own_push_lock(VirtAddr lock, VirtAddr thread) {
+  memory_.put<u64>(lock, memory_.get<u64>(lock) | 1);
+  keep_on_stack(thread, lock.value());
+  add_lock_entry(thread, lock, true);
+}
+
+void Machine::wait_for_push_lock(VirtAddr thread, VirtAddr lock, u32 ticks, const Labels& below) {
+  const VirtAddr block_at = stack_slot(thread, 0x40);
+  init_event(block_at);
+  const u64 value = memory_.get<u64>(lock);
+  if ((value & 2) != 0) memory_.put<u64>(block_at + 0x18, value & ~u64{0xf});
+  memory_.put<u64>(lock, block_at.value() | 3);
+  keep_on_stack(thread, lock.value());
+  add_lock_entry(thread, lock, false);
+  Labels stack{"nt!KeWaitForSingleObject", "nt!ExfAcquirePushLockExclusive"};
+  stack.insert(stack.end(), below.begin(), below.end());
+  block(thread, 28, {block_at}, ticks, stack);
+}
+
+VirtAddr Machine::wait_for_event_on_stack(VirtAddr thread, u32 ticks, const Labels& below) {
+  const VirtAddr event = stack_slot(thread, 0x20);
+  init_event(event);
+  Labels stack{"nt!KeWaitForSingleObject"};
+  stack.insert(stack.end(), below.begin(), below.end());
+  block(thread, 0, {event}, ticks, stack);
+  return event;
+}
+
+void Machine::wait_for_timer(VirtAddr thread, u32 ticks, u32 overdue) {
+  const VirtAddr timer = thread + offset("_KTHREAD", "Timer");
+  init_event(timer, 8);
+  set(timer, "_KTIMER", "DueTime", u64{tick_count() - overdue} * kIncrement);
+  block(thread, 4, {timer}, ticks,
+        {"nt!KeDelayExecutionThread", "nt!NtDelayExecution", "nt!KiSystemServiceCopyEnd"});
+}
+
+VirtAddr Machine::add_critical_section(VirtAddr owner) {
+  const VirtAddr process(get(owner, "_KTHREAD", has("_KTHREAD", "Process") ? "Process" : "ApcState.Process"));
+  const PhysAddr tables(get(process, "_KPROCESS", "DirectoryTableBase"));
+  const VirtAddr c = alloc_user(process, 0x1000) + 0x120;
+  memory_.put<u64>(c, ~u64{0}, tables);  // DebugInfo
+  memory_.put<i32>(c + 8, -2, tables);   // LockCount
+  memory_.put<i32>(c + 12, 1, tables);   // RecursionCount
+  memory_.put<u64>(c + 16, get(owner, "_ETHREAD", "Cid.UniqueThread"), tables);
+  return c;
+}
+
+void Machine::wait_for_critical_section(VirtAddr thread, VirtAddr c, u32 ticks) {
+  const VirtAddr process(
+      get(thread, "_KTHREAD", has("_KTHREAD", "Process") ? "Process" : "ApcState.Process"));
+  const PhysAddr tables(get(process, "_KPROCESS", "DirectoryTableBase"));
+  memory_.put<i32>(c + 8, memory_.get<i32>(c + 8, tables) - 4, tables);
+  give_user_stack(thread, {0x1234, c.value(), 7});
+  // Since Windows 8 a thread is woken by its id and waits for no object.
+  if (build_number(options_.build) >= 9200)
+    block(thread, 37, {}, ticks,
+          {"nt!KeWaitForAlertByThreadId", "nt!NtWaitForAlertByThreadId", "nt!KiSystemServiceCopyEnd"});
+  else
+    block(thread, 6, {add_event()}, ticks,
+          {"nt!KeWaitForSingleObject", "nt!NtWaitForSingleObject", "nt!KiSystemServiceCopyEnd"});
+}
+
+VirtAddr Machine::add_alpc_port(VirtAddr server, const std::string& path) {
+  const VirtAddr port = object("ALPC Port", size("_ALPC_PORT"), path), info = alloc(0x80);
+  memory_.put(info, port);
+  set(port, "_ALPC_PORT", "CommunicationInfo", info.value());
+  set(port, "_ALPC_PORT", "OwnerProcess", server.value());
+  for (const char* queue : {"MainQueue", "LargeMessageQueue", "PendingQueue", "WaitQueue"})
+    init_list(port + offset("_ALPC_PORT", queue));
+  return port;
+}
+
+VirtAddr Machine::wait_for_reply(VirtAddr thread, VirtAddr port, VirtAddr server, u32 ticks) {
+  const VirtAddr m = alloc(size("_KALPC_MESSAGE"));
+  set(m, "_KALPC_MESSAGE", "WaitingThread", thread.value());
+  set(m, "_KALPC_MESSAGE", "ServerThread", server.value());
+  set(m, "_KALPC_MESSAGE", "PortQueue", port.value());
+  set(m, "_KALPC_MESSAGE", "ConnectionPort", port.value());
+  set(m, "_KALPC_MESSAGE", "PortMessage.MessageId", 0x1a4);
+  insert_tail(port + offset("_ALPC_PORT", server.is_null() ? "MainQueue" : "PendingQueue"),
+              m + offset("_KALPC_MESSAGE", "Entry"));
+  set(thread, "_ETHREAD", "AlpcMessage", m.value());
+  const VirtAddr semaphore = thread + offset("_ETHREAD", "AlpcWaitSemaphore");
+  init_event(semaphore, 5);
+  block(thread, 17, {semaphore}, ticks,
+        {"nt!KeWaitForSingleObject", "nt!AlpcpSignalAndWait", "nt!AlpcpReceiveSynchronousReply",
+         "nt!NtAlpcSendWaitReceivePort", "nt!KiSystemServiceCopyEnd"});
+  return m;
+}
+
+VirtAddr Machine::add_work_queue() {
+  const VirtAddr q = alloc(size("_EX_WORK_QUEUE"));
+  const bool priority = has("_EX_WORK_QUEUE", "WorkPriQueue");
+  set(q, "_DISPATCHER_HEADER", "Type", priority ? 21 : 4);
+  init_list(q + offset("_DISPATCHER_HEADER", "WaitListHead"));
+  if (priority)
+    for (u64 i = 0; i < 32; i++) init_list(q + offset("_KPRIQUEUE", "EntryListHead") + i * 16);
+  else
+    init_list(q + offset("_KQUEUE", "EntryListHead"));
+  return q;
+}
+
+void Machine::bind_worker(VirtAddr queue, VirtAddr thread) {
+  set(thread, "_KTHREAD", "Queue", queue.value());
+}
+
+VirtAddr Machine::queue_item(VirtAddr queue, const std::string& routine, u64 parameter) {
+  const VirtAddr item = alloc(size("_WORK_QUEUE_ITEM"));
+  set(item, "_WORK_QUEUE_ITEM", "WorkerRoutine", address_of(routine).value());
+  set(item, "_WORK_QUEUE_ITEM", "Parameter", parameter);
+  const bool priority = has("_EX_WORK_QUEUE", "WorkPriQueue");
+  insert_tail(queue + (priority ? offset("_KPRIQUEUE", "EntryListHead") + 12 * 16
+                                : offset("_KQUEUE", "EntryListHead")),
+              item + offset("_WORK_QUEUE_ITEM", "List"));
+  return item;
+}
+
+VirtAddr Machine::redirector_device() {
+  return add_device(add_driver("\\FileSystem\\mrxsmb20"), 0x14, "LanmanRedirector");
 }
 
 VirtAddr Machine::add_resource() {
@@ -691,8 +895,8 @@ void Machine::wait_for_fast_mutex(VirtAddr thread, VirtAddr mutex, u32 ticks, co
 
 // ---- I/O ----
 
-VirtAddr Machine::add_irp(VirtAddr thread, const std::vector<IrpStep>& steps, u32 slots,
-                          VirtAddr user_event) {
+VirtAddr Machine::add_irp(VirtAddr thread, const std::vector<IrpStep>& steps, u32 slots, VirtAddr user_event,
+                          bool listed) {
   const u64 irp_size = size("_IRP"), location = size("_IO_STACK_LOCATION");
   UNHANG_CHECK(steps.size() <= slots && !steps.empty());
   const VirtAddr irp = alloc(irp_size + slots * location);
@@ -715,7 +919,7 @@ VirtAddr Machine::add_irp(VirtAddr thread, const std::vector<IrpStep>& steps, u3
     set(l, "_IO_STACK_LOCATION", "CompletionRoutine", steps[i].completion.value());
     set(l, "_IO_STACK_LOCATION", "Context", steps[i].context.value());
   }
-  insert_tail(thread + offset("_ETHREAD", "IrpList"), irp + offset("_IRP", "ThreadListEntry"));
+  if (listed) insert_tail(thread + offset("_ETHREAD", "IrpList"), irp + offset("_IRP", "ThreadListEntry"));
   return irp;
 }
 

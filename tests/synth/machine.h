@@ -67,12 +67,36 @@ class Machine {
   // A thread that waits for dispatcher objects since `ticks` ticks.
   void block(VirtAddr thread, u8 reason, const std::vector<VirtAddr>& objects, u32 ticks,
              const Labels& stack);
-  void run(VirtAddr thread, u32 processor, const Labels& stack);
+  // Running since it last waited, `ticks` ago.
+  void run(VirtAddr thread, u32 processor, const Labels& stack, u32 ticks = 0);
+  void suspend(VirtAddr thread, u32 ticks, const Labels& stack);
+  // A user stack with these values on it, and a TEB; before the thread blocks or runs.
+  void give_user_stack(VirtAddr thread, const std::vector<u64>& values);
+  // A value that the thread keeps on its kernel stack; before it blocks or runs. Where it lies.
+  VirtAddr keep_on_stack(VirtAddr thread, u64 value);
+  // Bytes of a process's own, at a user address.
+  VirtAddr alloc_user(VirtAddr process, u64 size);
 
   VirtAddr add_event(bool synchronization = true);
   VirtAddr add_mutant(VirtAddr owner);
   VirtAddr add_queue();
   VirtAddr add_fast_mutex(VirtAddr owner);  // KGUARDED_MUTEX where the build has it
+  VirtAddr add_push_lock();
+  void own_push_lock(VirtAddr lock, VirtAddr thread);  // before the thread blocks or runs
+  void wait_for_push_lock(VirtAddr thread, VirtAddr lock, u32 ticks, const Labels& below = {});
+  // For an event on its own stack; where it lies.
+  VirtAddr wait_for_event_on_stack(VirtAddr thread, u32 ticks, const Labels& below);
+  // For its own timer, which was due `overdue` ticks ago.
+  void wait_for_timer(VirtAddr thread, u32 ticks, u32 overdue);
+  VirtAddr add_critical_section(VirtAddr owner);
+  void wait_for_critical_section(VirtAddr thread, VirtAddr section, u32 ticks);
+  VirtAddr add_alpc_port(VirtAddr server, const std::string& path);
+  // server: the thread that took the message; null: it lies in the port's queue.
+  VirtAddr wait_for_reply(VirtAddr thread, VirtAddr port, VirtAddr server, u32 ticks);
+  // An executive work queue, and threads bound to it.
+  VirtAddr add_work_queue();
+  void bind_worker(VirtAddr queue, VirtAddr thread);
+  VirtAddr queue_item(VirtAddr queue, const std::string& routine, u64 parameter);
   VirtAddr add_resource();
   void own_exclusive(VirtAddr resource, VirtAddr thread);
   void own_shared(VirtAddr resource, const std::vector<VirtAddr>& threads);
@@ -89,8 +113,9 @@ class Machine {
     u8 control = 0;
   };
   // steps: from the top of the stack down; the last one is current. slots: stack locations in all.
+  // listed: on the thread's list, as all but paging requests are.
   VirtAddr add_irp(VirtAddr thread, const std::vector<IrpStep>& steps, u32 slots = 9,
-                   VirtAddr user_event = {});
+                   VirtAddr user_event = {}, bool listed = true);
   // A thread that waits for an IRP of its own through an event on its stack.
   VirtAddr wait_for_io(VirtAddr thread, const std::vector<IrpStep>& steps, u32 ticks,
                        const Labels& below = {});
@@ -102,6 +127,9 @@ class Machine {
   VirtAddr port_device() const { return port_device_; }
   VirtAddr filter_device() const { return filter_device_; }
   VirtAddr pipe_device() const { return pipe_device_; }
+  VirtAddr redirector_device();
+  VirtAddr kprcb(u32 processor) const { return cpus_.at(processor).kprcb; }
+  dump::CpuState& registers(u32 processor) { return cpus_.at(processor).state; }
   u32 tick_count() const { return 10'000'000; }
 
   // ---- the result ----
@@ -134,6 +162,8 @@ class Machine {
   VirtAddr write_stack(VirtAddr thread, const Labels& labels, u64 room_above = 0x100);
   void wait_blocks(VirtAddr thread, const std::vector<VirtAddr>& objects);
   VirtAddr stack_slot(VirtAddr thread, u64 size);
+  void add_lock_entry(VirtAddr thread, VirtAddr lock, bool acquired);
+  void init_event(VirtAddr event, u8 type = 1);
   void put_kdbg();
   // Puts a module on the loader's list unless it is there.
   void list_module(ModuleInfo& module);
@@ -150,6 +180,7 @@ class Machine {
   std::map<VirtAddr, u64> stack_used_;         // thread -> bytes taken below its stack's base
   std::map<VirtAddr, VirtAddr> handle_tables_;
   std::map<VirtAddr, u64> next_handle_;
+  std::map<VirtAddr, u64> user_sp_, next_user_, lock_entries_;  // by thread, process, thread
   std::set<VirtAddr> listed_;
   std::vector<CpuInfo> cpus_;
   VirtAddr system_{}, idle_{}, root_{};

@@ -175,6 +175,199 @@ Scene cpu_spin(MachineOptions options) {
   return s;
 }
 
+Scene long_chain(MachineOptions options) {
+  Scene s{.machine = std::make_unique<Machine>(options), .thread = {}, .object = {}, .verdict = "cpu-spin"};
+  Machine& m = *s.machine;
+  idle_threads(s);
+  const VirtAddr logonui = m.add_process("LogonUI.exe", 3084, 2), lsass = m.add_process("lsass.exe", 620, 0),
+                 av = m.add_process("MsMpEng.exe", 2900, 0);
+  const VirtAddr logon = m.add_thread(logonui, 3436), server = m.add_thread(lsass, 700),
+                 section_owner = m.add_thread(lsass, 704), system = m.add_thread(m.system_process(), 116),
+                 spinner = m.add_thread(av, 2904);
+  const VirtAddr port = m.add_alpc_port(lsass, "\\RPC Control\\lsasspirpc");
+  const VirtAddr section = m.add_critical_section(section_owner), lock = m.add_push_lock(),
+                 mutex = m.add_fast_mutex(spinner);
+  m.wait_for_reply(logon, port, server, 19'000);
+  m.wait_for_critical_section(server, section, 18'900);
+  m.own_push_lock(lock, system);
+  m.wait_for_push_lock(section_owner, lock, 18'800, {"nt!NtQueryVirtualMemory", "nt!KiSystemServiceCopyEnd"});
+  m.wait_for_fast_mutex(system, mutex, 18'700, {"fltmgr!FltpWorker", "nt!PspSystemThreadStartup"});
+  m.run(spinner, 1,
+        {"avfilter!ScanLoop", "avfilter!PreCreate", "fltmgr!FltpPerformPreCallbacks", "nt!IofCallDriver",
+         "nt!NtCreateFile", "nt!KiSystemServiceCopyEnd"},
+        18'750);
+  for (u64 i = 0; i < 3; i++)
+    m.wait_for_reply(m.add_thread(logonui, 3500 + i * 4), port, {}, static_cast<u32>(15'000 + i * 100));
+  s.thread = {{"logon", logon},
+              {"server", server},
+              {"section_owner", section_owner},
+              {"system", system},
+              {"spinner", spinner}};
+  s.object = {{"section", section}, {"push_lock", lock}, {"mutex", mutex}, {"port", port}};
+  s.culprit = spinner;
+  return s;
+}
+
+Scene user_deadlock(MachineOptions options) {
+  Scene s{.machine = std::make_unique<Machine>(options), .thread = {}, .object = {}, .verdict = "deadlock"};
+  Machine& m = *s.machine;
+  idle_threads(s);
+  const VirtAddr p = m.add_process("w3wp.exe", 2400);
+  const VirtAddr a = m.add_thread(p, 2404), b = m.add_thread(p, 2408), c = m.add_thread(p, 2412);
+  const VirtAddr first = m.add_critical_section(a), second = m.add_critical_section(b);
+  m.wait_for_critical_section(a, second, 9000);
+  m.wait_for_critical_section(b, first, 8900);
+  m.wait_for_critical_section(c, first, 8000);
+  // Another process has a section at the same address that is nobody's business.
+  const VirtAddr other = m.add_process("php-cgi.exe", 2500);
+  const VirtAddr d = m.add_thread(other, 2504), e = m.add_thread(other, 2508);
+  const VirtAddr twin = m.add_critical_section(d);
+  m.block(d, 6, {m.add_event()}, 3, kFromUser);
+  m.wait_for_critical_section(e, twin, 2);
+  s.thread = {{"a", a}, {"b", b}, {"c", c}};
+  s.object = {{"first", first}, {"second", second}, {"twin", twin}};
+  s.culprit = a;
+  return s;
+}
+
+Scene work_queue_deadlock(MachineOptions options) {
+  Scene s{.machine = std::make_unique<Machine>(options), .thread = {}, .object = {}, .verdict = "deadlock"};
+  Machine& m = *s.machine;
+  idle_threads(s);
+  const VirtAddr p = m.add_process("backup.exe", 2600);
+  const VirtAddr holder = m.add_thread(p, 2604), r = m.add_resource(), queue = m.add_work_queue();
+  m.own_exclusive(r, holder);
+  const VirtAddr context = m.keep_on_stack(holder, 0);
+  m.wait_for_event_on_stack(
+      holder, 6400, {"Ntfs!NtfsFlushUserStream", "nt!NtFlushBuffersFile", "nt!KiSystemServiceCopyEnd"});
+  m.queue_item(queue, "Ntfs!NtfsFspDispatch", context.value());
+  for (u64 i = 0; i < 4; i++) {
+    const VirtAddr worker = m.add_thread(m.system_process(), 0x200 + i * 4);
+    m.bind_worker(queue, worker);
+    m.wait_for_resource(worker, r, true, static_cast<u32>(6300 - i * 10),
+                        {"Ntfs!NtfsFspDispatch", "nt!ExpWorkerThread", "nt!PspSystemThreadStartup"});
+  }
+  s.thread["holder"] = holder;
+  s.culprit = holder;
+  return s;
+}
+
+Scene worker_exhaustion(MachineOptions options) {
+  Scene s{.machine = std::make_unique<Machine>(options),
+          .thread = {},
+          .object = {},
+          .verdict = "worker-exhaustion"};
+  Machine& m = *s.machine;
+  idle_threads(s);
+  const VirtAddr queue = m.add_work_queue();
+  for (u64 i = 0; i < 3; i++) {
+    const VirtAddr worker = m.add_thread(m.system_process(), 0x200 + i * 4);
+    m.bind_worker(queue, worker);
+    m.block(worker, 0, {m.add_event()}, static_cast<u32>(9000 - i * 100),
+            {"nt!KeWaitForSingleObject", "vendor!WaitForDevice", "nt!ExpWorkerThread",
+             "nt!PspSystemThreadStartup"});
+    if (i == 0) s.culprit = worker;
+  }
+  for (u64 i = 0; i < 20; i++) m.queue_item(queue, "nt!CcWorkerThread", 0);
+  s.object["queue"] = queue;
+  return s;
+}
+
+Scene suspended_owner(MachineOptions options) {
+  Scene s{.machine = std::make_unique<Machine>(options),
+          .thread = {},
+          .object = {},
+          .verdict = "suspended-owner"};
+  Machine& m = *s.machine;
+  idle_threads(s);
+  const VirtAddr p = m.add_process("sqlservr.exe", 2700), other = m.add_process("winlogon.exe", 640, 1);
+  const VirtAddr owner = m.add_thread(p, 2704), lock = m.add_push_lock();
+  m.own_push_lock(lock, owner);
+  m.suspend(owner, 30'000, {"nt!KiSystemServiceCopyEnd"});
+  for (u64 i = 0; i < 3; i++)
+    m.wait_for_push_lock(m.add_thread(other, 644 + i * 4), lock, static_cast<u32>(20'000 - i * 100), kOpen);
+  s.thread["owner"] = owner;
+  s.object["push_lock"] = lock;
+  s.culprit = owner;
+  return s;
+}
+
+Scene memory_exhaustion(MachineOptions options) {
+  Scene s{.machine = std::make_unique<Machine>(options),
+          .thread = {},
+          .object = {},
+          .verdict = "memory-exhaustion"};
+  Machine& m = *s.machine;
+  idle_threads(s);
+  const VirtAddr hog = m.add_process("java.exe", 2800);
+  m.set(hog, "_EPROCESS", "CommitCharge", 3'000'000);
+  const VirtAddr p = m.add_process("svchost.exe", 1100);
+  for (u64 i = 0; i < 4; i++)
+    m.block(m.add_thread(i == 0 ? hog : p, 2804 + i * 4), 8, {m.add_event(false)}, static_cast<u32>(3000 + i),
+            {"nt!KeWaitForSingleObject", "nt!MiWaitForFreePage", "nt!MmAccessFault", "nt!KiPageFault"});
+  return s;
+}
+
+Scene remote_wait(MachineOptions options) {
+  Scene s{
+      .machine = std::make_unique<Machine>(options), .thread = {}, .object = {}, .verdict = "remote-wait"};
+  Machine& m = *s.machine;
+  idle_threads(s);
+  const VirtAddr p = m.add_process("explorer.exe", 1784, 1), r = m.add_resource();
+  const VirtAddr file = m.add_file("\\server\\profiles\\user\\desktop.ini");
+  const VirtAddr holder = m.add_thread(p, 1788), mup = m.redirector_device();
+  m.own_exclusive(r, holder);
+  s.object["irp"] = m.wait_for_io(
+      holder,
+      {{.device = m.filter_device(), .major = 0, .file = file},
+       {.device = mup,
+        .major = 0,
+        .file = file,
+        .completion = m.address_of("fltmgr!FltpPassThroughCompletion")}},
+      6'400, {"mup!MupStateMachine", "nt!IofCallDriver", "nt!NtCreateFile", "nt!KiSystemServiceCopyEnd"});
+  for (u64 i = 0; i < 2; i++)
+    m.wait_for_resource(m.add_thread(p, 1792 + i * 4), r, true, static_cast<u32>(6'000 - i * 500), kOpen);
+  s.thread["holder"] = holder;
+  s.culprit = holder;
+  return s;
+}
+
+Scene starved_vm(MachineOptions options) {
+  Scene s{.machine = std::make_unique<Machine>(options), .thread = {}, .object = {}, .verdict = "starved-vm"};
+  Machine& m = *s.machine;
+  idle_threads(s);
+  const VirtAddr p = m.add_process("svchost.exe", 1200);
+  for (u64 i = 0; i < 4; i++) {
+    const VirtAddr t = m.add_thread(p, 1204 + i * 4);
+    m.wait_for_timer(t, 3000, 1500);
+  }
+  m.make_ready(m.add_thread(p, 1300), 0, 2000);
+  return s;
+}
+
+Scene page_in(MachineOptions options) {
+  Scene s{.machine = std::make_unique<Machine>(options), .thread = {}, .object = {}, .verdict = "io-stall"};
+  Machine& m = *s.machine;
+  idle_threads(s);
+  const VirtAddr p = m.add_process("winlogon.exe", 660, 1);
+  const VirtAddr reader = m.add_thread(p, 664), other = m.add_thread(p, 668);
+  const VirtAddr file = m.add_file("\\Windows\\System32\\shell32.dll"), event = m.add_event(false);
+  s.object["irp"] =
+      m.add_irp(reader,
+                {{.device = m.ntfs_device(), .major = 3, .file = file},
+                 {.device = m.disk_device(), .major = 3, .completion = m.address_of("Ntfs!NtfsReadComplete")},
+                 {.device = m.port_device(), .major = 0xf, .completion = m.address_of("disk!DiskComplete")}},
+                9, {}, false);
+  m.keep_on_stack(reader, s.object["irp"].value());
+  const Labels fault{"nt!KeWaitForSingleObject", "nt!MiWaitForInPageComplete", "nt!MmAccessFault",
+                     "nt!KiPageFault"};
+  m.block(reader, 9, {event}, 4000, fault);
+  m.block(other, 9, {event}, 3900, fault);
+  s.thread = {{"reader", reader}, {"other", other}};
+  s.culprit = reader;
+  return s;
+}
+
 Scene healthy(MachineOptions options) {
   Scene s{.machine = std::make_unique<Machine>(options), .thread = {}, .object = {}, .verdict = "no-hang"};
   Machine& m = *s.machine;
@@ -202,6 +395,30 @@ Scene healthy(MachineOptions options) {
       {{.device = m.ntfs_device(), .major = 3, .file = directory},
        {.device = m.disk_device(), .major = 3, .completion = m.address_of("Ntfs!NtfsReadComplete")}},
       1, {"Ntfs!NtfsNonCachedIo", "nt!NtReadFile", "nt!KiSystemServiceCopyEnd"});
+  // A client that waits for its server to tell it something, for hours; so does the server.
+  const VirtAddr lsm = m.add_process("lsm.exe", 1040);
+  const VirtAddr server = m.add_thread(lsm, 1044);
+  m.block(server, 6, {m.add_event(false)}, 3'000'000, kFromUser);
+  m.wait_for_reply(m.add_thread(p, 1032), m.add_alpc_port(lsm, "\\LsmApiPort"), server, 3'000'000);
+  // Locks that are held for a moment.
+  const VirtAddr lock = m.add_push_lock(), holder = m.add_thread(p, 1036);
+  m.own_push_lock(lock, holder);
+  m.block(holder, 0, {m.add_event()}, 2, kOpen);
+  m.wait_for_push_lock(m.add_thread(p, 1048), lock, 1, kOpen);
+  const VirtAddr section_owner = m.add_thread(p, 1052), section = m.add_critical_section(section_owner);
+  m.block(section_owner, 6, {m.add_event()}, 3, kFromUser);
+  m.wait_for_critical_section(m.add_thread(p, 1056), section, 2);
+  // A queue with work and workers, a thread that is suspended and disturbs nobody, one that waits for another
+  // to end, a timer that is just due.
+  const VirtAddr queue = m.add_work_queue(), worker = m.add_thread(m.system_process(), 0x300),
+                 busy = m.add_thread(m.system_process(), 0x304);
+  m.bind_worker(queue, worker);
+  m.bind_worker(queue, busy);
+  m.block(worker, 15, {queue}, 50, {"nt!KeRemoveQueueEx", "nt!ExpWorkerThread", "nt!PspSystemThreadStartup"});
+  m.block(busy, 0, {m.add_event()}, 2, {"vendor!Work", "nt!ExpWorkerThread", "nt!PspSystemThreadStartup"});
+  m.suspend(m.add_thread(p, 1060), 400'000, {"nt!KiSystemServiceCopyEnd"});
+  m.block(m.add_thread(p, 1064), 6, {user}, 2'000'000, kFromUser);
+  m.wait_for_timer(m.add_thread(p, 1068), 100, 0);
   return s;
 }
 

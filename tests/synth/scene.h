@@ -28,14 +28,46 @@ Scene cpu_spin(MachineOptions options);
 // Idle threads of all sorts, a short queue at a lock, pipes and change notifications pending for hours.
 Scene healthy(MachineOptions options);
 
+// A logon waits for an answer of lsass (ALPC), whose worker waits for a critical section, whose owner waits
+// for a push lock, whose owner waits for a fast mutex, whose owner turns in a loop in a file system filter.
+Scene long_chain(MachineOptions options);
+// Two critical sections and a resource, crosswise.
+Scene user_deadlock(MachineOptions options);
+// A thread holds a resource and waits for a work item; every worker waits for the resource.
+Scene work_queue_deadlock(MachineOptions options);
+// Every worker waits for a driver's event; items queue behind them.
+Scene worker_exhaustion(MachineOptions options);
+// The owner of a push lock is suspended.
+Scene suspended_owner(MachineOptions options);
+// Threads wait for free pages.
+Scene memory_exhaustion(MachineOptions options);
+// The holder of a resource waits for a file on a share.
+Scene remote_wait(MachineOptions options);
+// Idle processors, due timers, ready threads.
+Scene starved_vm(MachineOptions options);
+// Two threads fault on one page; the read lies at the disk.
+Scene page_in(MachineOptions options);
+
 // All of them, by name.
 struct NamedScene {
   const char* name;
   Scene (*make)(MachineOptions);
 };
-inline constexpr NamedScene kScenes[] = {
-    {"busy_owner", busy_owner}, {"deadlock", deadlock},           {"mixed_deadlock", mixed_deadlock},
-    {"io_stall", io_stall},     {"orphaned_lock", orphaned_lock}, {"cpu_spin", cpu_spin},
-    {"healthy", healthy}};
+inline constexpr NamedScene kScenes[] = {{"busy_owner", busy_owner},
+                                         {"deadlock", deadlock},
+                                         {"mixed_deadlock", mixed_deadlock},
+                                         {"io_stall", io_stall},
+                                         {"orphaned_lock", orphaned_lock},
+                                         {"cpu_spin", cpu_spin},
+                                         {"long_chain", long_chain},
+                                         {"user_deadlock", user_deadlock},
+                                         {"work_queue_deadlock", work_queue_deadlock},
+                                         {"worker_exhaustion", worker_exhaustion},
+                                         {"suspended_owner", suspended_owner},
+                                         {"memory_exhaustion", memory_exhaustion},
+                                         {"remote_wait", remote_wait},
+                                         {"starved_vm", starved_vm},
+                                         {"page_in", page_in},
+                                         {"healthy", healthy}};
 
 }  // namespace unhang::synth

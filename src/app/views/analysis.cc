@@ -65,6 +65,7 @@ Node locks_node(const World& w) {
   for (const waits::Lock& l : w.locks) {
     Node n = Node::map();
     n["address"] = l.address;
+    if (!l.process.is_null()) n["process"] = l.process;
     n["kind"] = l.kind;
     n["name"] = or_null(l.name);
     n["protects"] = Node::list();
@@ -74,7 +75,8 @@ Node locks_node(const World& w) {
     n["owners"] = Node::list();
     for (const waits::LockOwner& o : l.owners) {
       Node owner = Node::map();
-      owner["thread"] = o.thread;
+      owner["thread"] = o.thread.is_null() ? Node() : Node(o.thread);
+      if (o.tid != 0) owner["tid"] = o.tid;
       owner["count"] = o.count;
       owner["alive"] = o.alive;
       n["owners"].add(std::move(owner));
@@ -168,6 +170,13 @@ Node graph_node(const World& w, const diagnose::Diagnosis& d) {
     edge["via"]["address"] = e.object;
     edge["confidence"] = name(e.confidence);
     if (!e.note.empty()) edge["note"] = e.note;
+    if (e.any_of) edge["any_of"] = true;
+    for (const waits::Candidate& c : e.candidates) {
+      Node candidate = Node::map();
+      candidate["thread"] = c.thread;
+      candidate["why"] = c.why;
+      edge["candidates"].add(std::move(candidate));
+    }
     n["edges"].add(std::move(edge));
   }
   n["cycles"] = Node::list();

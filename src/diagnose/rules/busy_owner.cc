@@ -107,7 +107,7 @@ std::string directory_of(const Context& c, const Work& work, const std::vector<C
   if (work.file == nullptr) return {};
   const std::string path = work.file->file.full_path();
   for (const ChainLink& link : chain)
-    if (const Lock* lock = c.world.lock(link.object))
+    if (const Lock* lock = c.world.lock(link.object, link.owner))
       for (const std::string& p : lock->protects)
         if (p == path || p == parent_of(path)) return p;
   return parent_of(path);
@@ -192,17 +192,23 @@ void find(Context& c, std::vector<Finding>& findings) {
     const std::vector<ChainLink> chain = c.chain_to(head);
     u32 contention = 0;
     for (const ChainLink& link : chain)
-      if (const Lock* lock = c.world.lock(link.object)) contention = std::max(contention, lock->contention);
+      if (const Lock* lock = c.world.lock(link.object, link.owner))
+        contention = std::max(contention, lock->contention);
     const bool works = runnable(*t);
     const bool short_waits =
         contention >= kHugeContention && behind.longest_ms < 10'000 && t->nature() != waits::WaitNature::lock;
     if (!works && !short_waits) continue;
-    const bool matters = (behind.threads.size() >= kSeveral && behind.longest_ms >= kSomewhatLongMs) ||
-                         behind.longest_ms >= kLongMs ||
+    const bool matters = (behind.impatient >= kSeveral && behind.impatient_ms >= kSomewhatLongMs) ||
+                         behind.impatient_ms >= kLongMs ||
                          (contention >= kHugeContention && behind.threads.size() >= 2);
-    if (!matters) continue;
+    // Who waits for a thread to end or for an answer may do so for hours: that the other one runs at this
+    // moment says little, unless it has run for long.
+    const bool patient = behind.impatient == 0;
+    const bool runs_long = t->thread.ticks && c.world.clock().ms(*t->thread.ticks) >= kLongMs;
+    if (!matters && !(patient && runs_long && behind.longest_ms >= kLongMs)) continue;
 
     Finding f{.rule = "busy-owner", .verdict = "busy-owner", .confidence = behind.weakest};
+    if (patient) f.confidence = weaker(f.confidence, Confidence::heuristic);
     f.chain = chain;
     f.culprit = c.culprit(head);
     f.waiting = behind.threads.size();
@@ -212,7 +218,7 @@ void find(Context& c, std::vector<Finding>& findings) {
         t->cpu ? fmt::format("RUNNING on CPU {}", *t->cpu) : std::string(nt::name(t->thread.state));
     // What it holds that the others want.
     for (const waits::Held& h : c.graph.held_by(head))
-      if (const Lock* lock = c.world.lock(h.object)) {
+      if (const Lock* lock = c.world.lock(h.object, head)) {
         const std::string name = !lock->protects.empty() ? lock->protects.front() : lock->name;
         f.evidence.push_back(c.about_lock(
             *lock,
@@ -223,7 +229,7 @@ void find(Context& c, std::vector<Finding>& findings) {
       }
     for (const ChainLink& link : chain)
       if (link.owner != head)
-        if (const Lock* lock = c.world.lock(link.object))
+        if (const Lock* lock = c.world.lock(link.object, link.owner))
           f.evidence.push_back(c.about_lock(
               *lock,
               fmt::format("{} {}{} is held {} by {}, which itself waits; {} for it, contention count {}",
@@ -261,7 +267,7 @@ void find(Context& c, std::vector<Finding>& findings) {
                           duration(behind.longest_ms));
     f.advice = advice_for(f, work);
     f.on_symptom = c.touches_entry(head, behind.threads);
-    f.score = 10 + c.weight(behind.threads);
+    f.score = (patient ? 3 : 10) + c.weight(behind.threads);
     findings.push_back(std::move(f));
   }
 }

@@ -1,110 +1,191 @@
-// A processor that spins: in a spin lock that is never released, or in a deferred procedure that does not
-// end.
+// A processor that spins: in a spin lock that is never released, in a deferred procedure that does not end,
+// or a driver that turns in a loop without ever waiting.
 #include <algorithm>
 
 #include "base/format.h"
 #include "diagnose/rule.h"
 #include "nt/objects/cpu.h"
+#include "waits/spin.h"
 
 namespace unhang::diagnose {
 
 namespace {
 
-// Functions that spin at DISPATCH_LEVEL or above until somebody else lets go (exports and public symbols).
-constexpr std::string_view kSpinFunctions[] = {"nt!KeAcquireSpinLockRaiseToDpc",
-                                               "nt!KeAcquireSpinLockAtDpcLevel",
-                                               "nt!KeAcquireSpinLock",
-                                               "nt!KxWaitForSpinLockAndAcquire",
-                                               "nt!KxWaitForLockOwnerShip",
-                                               "nt!KeAcquireInStackQueuedSpinLock",
-                                               "nt!KeAcquireInStackQueuedSpinLockAtDpcLevel",
-                                               "nt!KeAcquireQueuedSpinLock",
-                                               "nt!KeAcquireSpinLockForDpc",
-                                               "nt!ExAcquireSpinLockExclusive",
-                                               "nt!ExAcquireSpinLockShared",
-                                               "nt!ExpWaitForSpinLockExclusiveAndAcquire",
-                                               "nt!ExpWaitForSpinLockSharedAndAcquire",
-                                               "nt!KiAcquireSpinLockInstrumented",
-                                               "hal!KeAcquireSpinLock",
-                                               "hal!KeAcquireSpinLockRaiseToDpc",
-                                               "hal!KeAcquireInStackQueuedSpinLock"};
-constexpr std::string_view kDpcFunctions[] = {"nt!KiRetireDpcList", "nt!KiExecuteAllDpcs", "nt!KiExecuteDpc",
-                                              "nt!KiProcessExpiredTimerList"};
+constexpr u64 kLoopMs = 5000, kStarvedMs = 1000, kLongDpcMs = 1000;
+constexpr u64 kInterruptFlag = 1 << 9;
 
-bool is(const std::string& symbol, std::span<const std::string_view> names) {
-  const std::string_view name = std::string_view(symbol).substr(0, symbol.find('+'));
-  return std::find(names.begin(), names.end(), name) != names.end();
+struct KPRCB_DPC {
+  static inline const nt::Member<u32> DpcTimeCount{nt::TypeName{"_KPRCB"}, "DpcTimeCount"};
+};
+
+// Modules that work for others: who called them, or what they called, is the one to name.
+bool is_system_module(const std::string& module) {
+  static constexpr std::string_view kNames[] = {"nt",     "hal",      "Ntfs",   "ntfs",       "fltmgr",
+                                                "FLTMGR", "refs",     "win32k", "win32kfull", "win32kbase",
+                                                "ndis",   "storport", "tcpip"};
+  return std::find(std::begin(kNames), std::end(kNames), module) != std::end(kNames);
 }
 
-std::string module_of(const std::string& symbol) {
-  return symbol.substr(0, symbol.find_first_of("!+"));
+// The first frame outside of the kernel: whose code it is.
+size_t driver_frame(const std::vector<std::string>& symbols, size_t from) {
+  for (size_t i = from; i < symbols.size(); i++)
+    if (const std::string m = waits::module_of(symbols[i]); m != "nt" && m != "hal") return i;
+  return std::min(from, symbols.size() - 1);
+}
+
+struct Irql {
+  std::string text;  // "IRQL 2 (CR8)"; empty: nothing says that it is raised
+  Confidence confidence = Confidence::exact;
+};
+
+Irql irql_of(const Context& c, const nt::Cpu& cpu, const ThreadNode& t) {
+  if (cpu.state->cr8 && *cpu.state->cr8 != 0) return {fmt::format("IRQL {} (CR8)", *cpu.state->cr8)};
+  if (waits::dpc_frame(t.stack))
+    return {fmt::format("DISPATCH_LEVEL: {} is below it", t.stack.symbols[*waits::dpc_frame(t.stack)])};
+  const nt::Object prcb(c.world.target(), cpu.kprcb);
+  if (prcb.value_or(nt::KPRCB::DpcRoutineActive, 0) != 0)
+    return {"DISPATCH_LEVEL: KPRCB.DpcRoutineActive is set"};
+  if ((cpu.state->rflags & kInterruptFlag) == 0) return {"interrupts are disabled (RFLAGS.IF)"};
+  return {};
+}
+
+// Threads that are ready to run on a processor and cannot, and for how long the first of them has been so.
+std::vector<VirtAddr> starved_on(const World& world, const nt::Cpu& cpu, u64& longest_ms) {
+  std::vector<VirtAddr> out;
+  for (const ThreadNode& t : world.threads) {
+    const bool ready = t.thread.state == nt::ThreadState::ready || t.thread.state == nt::ThreadState::standby;
+    if (t.idle_thread || !ready || t.thread.next_processor != cpu.number) continue;
+    out.push_back(t.thread.address);
+    if (t.thread.ticks) longest_ms = std::max(longest_ms, world.clock().ms(*t.thread.ticks));
+  }
+  return out;
+}
+
+void finish(Context& c, Finding& f, VirtAddr thread, std::vector<VirtAddr> starved, u64 starved_ms, u32 cpu) {
+  std::vector<VirtAddr> suffering = c.graph.behind(thread).threads;
+  f.longest_ms = std::max(c.graph.behind(thread).longest_ms, starved_ms);
+  if (!suffering.empty())
+    f.evidence.push_back({.text = fmt::format("{} for what it holds",
+                                              counted(suffering.size(), "thread waits", "threads wait")),
+                          .confidence = c.graph.behind(thread).weakest,
+                          .reads = {},
+                          .check = "!locks"});
+  if (!starved.empty())
+    f.evidence.push_back(
+        {.text = fmt::format(
+             "{} and cannot run on CPU {}{}", counted(starved.size(), "thread is ready", "threads are ready"),
+             cpu, starved_ms == 0 ? "" : fmt::format(", the longest for {}", duration(starved_ms))),
+         .confidence = Confidence::derived,
+         .reads = {},
+         .check = "!ready"});
+  suffering.insert(suffering.end(), starved.begin(), starved.end());
+  std::sort(suffering.begin(), suffering.end());
+  suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
+  f.waiting = suffering.size();
+  f.chain = c.chain_to(thread);
+  f.advice = {
+      "One look cannot tell a short spin from an endless one: take a second dump ten seconds later. The "
+      "same CPU at the same place is the cause.",
+      fmt::format("Update or take out {}; its maker needs this stack and the stacks of all other "
+                  "processors (`!running -it`): one of "
+                  "them may hold the lock.",
+                  f.culprit.driver)};
+  f.on_symptom = c.touches_entry(thread, suffering);
+}
+
+// Inside a function that waits for a spin lock.
+bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Finding>& findings) {
+  const auto spin = waits::spin_frame(t.stack);
+  if (!spin) return false;
+  const std::vector<std::string>& s = t.stack.symbols;
+  // Who asked for the lock: the first frame outside of the kernel, else the one above.
+  const size_t caller = driver_frame(s, *spin + 1);
+  Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = Confidence::heuristic};
+  f.culprit = c.culprit(t.thread.address);
+  f.culprit.driver = waits::module_of(s[caller]);
+  const Irql irql = irql_of(c, cpu, t);
+  // A DPC borrows the stack of whatever thread it interrupted: the thread is innocent.
+  const std::string what = waits::dpc_frame(t.stack)
+                               ? fmt::format("a deferred procedure (DPC) of {}", f.culprit.driver)
+                               : fmt::format("{} for {}", c.who(t.thread.address), f.culprit.driver);
+  f.title = fmt::format("CPU {} spins in {}: {} waits for a spin lock", cpu.number, s[*spin], what);
+  f.evidence.push_back(c.about_thread(t.thread.address,
+                                      fmt::format("registers of CPU {}: {} at {}, called from {}", cpu.number,
+                                                  cpu.state_from, s[*spin], s[caller]),
+                                      t.stack.heuristic ? Confidence::heuristic : Confidence::exact));
+  if (!irql.text.empty())
+    f.evidence.push_back(
+        {.text = fmt::format("the processor is at {}: it runs no other thread until this ends", irql.text),
+         .confidence = irql.confidence,
+         .reads = {},
+         .check = "!running -it"});
+  for (const waits::Edge& e : c.world.edges)
+    if (e.from == t.thread.address && std::string_view(e.kind).ends_with("spin lock"))
+      f.evidence.push_back({.text = fmt::format("the lock is {}: {}{}", e.object, e.note,
+                                                e.to.is_null() ? "" : fmt::format(" ({})", c.who(e.to))),
+                            .confidence = e.confidence,
+                            .reads = {},
+                            .check = fmt::format("dq {} L1", e.object)});
+  u64 starved_ms = 0;
+  std::vector<VirtAddr> starved = starved_on(c.world, cpu, starved_ms);
+  finish(c, f, t.thread.address, std::move(starved), starved_ms, cpu.number);
+  f.score = 15 + c.weight(c.graph.behind(t.thread.address).threads) + static_cast<double>(f.waiting);
+  findings.push_back(std::move(f));
+  return true;
+}
+
+// A loop in a driver's own code: it has not waited for long, and somebody suffers from that.
+void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Finding>& findings) {
+  const std::vector<std::string>& s = t.stack.symbols;
+  if (cpu.state->user_mode() || s.empty()) return;
+  const std::string module = waits::module_of(s[driver_frame(s, 0)]);
+  if (is_system_module(module)) return;
+  const Irql irql = irql_of(c, cpu, t);
+  const bool in_dpc = waits::dpc_frame(t.stack).has_value();
+  // The idle thread's stack carries DPCs too; without one it has nothing to do.
+  if (t.idle_thread && !in_dpc) return;
+  const u64 dpc_ms =
+      c.world.clock().ms(nt::Object(c.world.target(), cpu.kprcb).value_or(KPRCB_DPC::DpcTimeCount, 0));
+  const u64 run_ms = t.thread.ticks ? c.world.clock().ms(*t.thread.ticks) : 0;
+  u64 starved_ms = 0;
+  std::vector<VirtAddr> starved = starved_on(c.world, cpu, starved_ms);
+  const waits::Behind behind = c.graph.behind(t.thread.address);
+  const bool someone_suffers = (!starved.empty() && starved_ms >= kStarvedMs) ||
+                               behind.longest_ms >= kStarvedMs || (in_dpc && dpc_ms >= kLongDpcMs);
+  const bool long_enough =
+      in_dpc ? dpc_ms >= kLongDpcMs || starved_ms >= kStarvedMs : run_ms >= kLoopMs || starved_ms >= kLoopMs;
+  if (!someone_suffers || !long_enough) return;
+  Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = Confidence::heuristic};
+  f.culprit = c.culprit(t.thread.address);
+  f.culprit.driver = module;
+  const u64 since = in_dpc ? std::max(dpc_ms, starved_ms) : std::max(run_ms, starved_ms);
+  f.title = fmt::format("CPU {} has been in {} for {} without waiting ({}); ", cpu.number, module,
+                        duration(since), in_dpc ? "a deferred procedure" : c.who(t.thread.address));
+  f.evidence.push_back(c.about_thread(
+      t.thread.address, fmt::format("registers of CPU {}: {} at {}", cpu.number, cpu.state_from, s.front()),
+      t.stack.heuristic ? Confidence::heuristic : Confidence::exact));
+  if (!in_dpc)
+    f.evidence.push_back(
+        c.about_thread(t.thread.address,
+                       fmt::format("{} last began to wait {} ago: since then it has run or been ready to",
+                                   c.who(t.thread.address), duration(run_ms)),
+                       Confidence::derived));
+  if (!irql.text.empty())
+    f.evidence.push_back({.text = fmt::format("the processor is at {}", irql.text),
+                          .confidence = irql.confidence,
+                          .reads = {},
+                          .check = "!running -it"});
+  finish(c, f, t.thread.address, std::move(starved), starved_ms, cpu.number);
+  f.title += counted(f.waiting, "thread suffers", "threads suffer");
+  f.score = 14 + c.weight(behind.threads) + static_cast<double>(f.waiting);
+  findings.push_back(std::move(f));
 }
 
 void find(Context& c, std::vector<Finding>& findings) {
   for (const nt::Cpu& cpu : c.world.target().cpus()) {
     const ThreadNode* t = c.world.thread(cpu.current_thread);
     if (t == nullptr || !cpu.state || t->stack.symbols.empty()) continue;
-    const std::vector<std::string>& s = t->stack.symbols;
-    constexpr size_t kTop = 4;  // the spinning function is the innermost or just above a helper
-    size_t spin = s.size(), dpc = s.size();
-    for (size_t i = 0; i < s.size(); i++) {
-      if (i < kTop && spin == s.size() && is(s[i], kSpinFunctions)) spin = i;
-      if (dpc == s.size() && is(s[i], kDpcFunctions)) dpc = i;
-    }
-    if (spin == s.size()) continue;
-    // Who asked for the lock: the first frame outside of the kernel, else the one above.
-    size_t caller = spin + 1;
-    for (size_t i = spin + 1; i < s.size(); i++)
-      if (const std::string m = module_of(s[i]); m != "nt" && m != "hal") {
-        caller = i;
-        break;
-      }
-    Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = Confidence::heuristic};
-    f.culprit = c.culprit(cpu.current_thread);
-    f.culprit.driver = caller < s.size() ? module_of(s[caller]) : "nt";
-    const bool in_dpc = dpc < s.size();
-    // A DPC borrows the stack of whatever thread it interrupted: the thread is innocent.
-    const std::string what = in_dpc ? fmt::format("a deferred procedure (DPC) of {}", f.culprit.driver)
-                                    : fmt::format("{} for {}", c.who(cpu.current_thread), f.culprit.driver);
-    f.title = fmt::format("CPU {} spins in {}: {} waits for a spin lock", cpu.number, s[spin], what);
-    f.evidence.push_back(c.about_thread(
-        cpu.current_thread,
-        fmt::format("registers of CPU {}: {} at {}, called from {}", cpu.number, cpu.state_from, s[spin],
-                    caller < s.size() ? s[caller] : "an unknown function"),
-        t->stack.heuristic ? Confidence::heuristic : Confidence::exact));
-    if (in_dpc)
-      f.evidence.push_back(
-          {.text = fmt::format(
-               "below it {}: the processor is at DISPATCH_LEVEL and runs no thread until the DPC ends",
-               s[dpc]),
-           .confidence = Confidence::exact,
-           .reads = {},
-           .check = "!running -it"});
-    std::vector<VirtAddr> suffering = c.graph.behind(cpu.current_thread).threads;
-    // Threads that are ready to run on this processor and cannot.
-    for (const ThreadNode& other : c.world.threads)
-      if (!other.idle_thread &&
-          (other.thread.state == nt::ThreadState::ready || other.thread.state == nt::ThreadState::standby) &&
-          other.thread.next_processor == cpu.number)
-        suffering.push_back(other.thread.address);
-    if (!suffering.empty())
-      f.evidence.push_back(
-          {.text = fmt::format("{} for it or cannot run on CPU {}",
-                               counted(suffering.size(), "thread waits", "threads wait"), cpu.number),
-           .confidence = Confidence::derived,
-           .reads = {},
-           .check = "!ready"});
-    f.waiting = suffering.size();
-    f.advice = {
-        "One look cannot tell a short spin from an endless one: take a second dump ten seconds later. The "
-        "same CPU at the same place is the cause.",
-        fmt::format("Update or take out {}; its maker needs this stack and the stacks of all other "
-                    "processors (`!running -it`): one of "
-                    "them may hold the lock.",
-                    f.culprit.driver)};
-    f.on_symptom = c.touches_entry(cpu.current_thread, suffering);
-    f.score = 15 + c.weight(suffering);
-    findings.push_back(std::move(f));
+    if (!spins_for_lock(c, cpu, *t, findings)) loops(c, cpu, *t, findings);
   }
 }
 

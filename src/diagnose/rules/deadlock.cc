@@ -24,7 +24,7 @@ void find(Context& c, std::vector<Finding>& findings) {
       const ThreadNode* t = c.world.thread(from);
       if (t == nullptr || !t->waiting()) all_wait = false;
       const u64 waited = t == nullptr ? 0 : t->thread.waited_ms.value_or(0);
-      const Lock* lock = c.world.lock(edge->object);
+      const Lock* lock = c.world.lock(edge->object, from);
       const std::string name = lock == nullptr           ? ""
                                : !lock->protects.empty() ? lock->protects.front()
                                                          : lock->name;
@@ -37,8 +37,8 @@ void find(Context& c, std::vector<Finding>& findings) {
                      .longest_ms = waited,
                      .confidence = edge->confidence};
       const std::string text =
-          fmt::format("{} waits {} for {} {}{}, which {} holds", c.who(from), duration(waited), edge->kind,
-                      edge->object, name.empty() ? "" : fmt::format(" ({})", name), c.who(to));
+          fmt::format("{} waits {} for {} {}{}, {}", c.who(from), duration(waited), edge->kind, edge->object,
+                      name.empty() ? "" : fmt::format(" ({})", name), owes(edge->kind, c.who(to)));
       f.evidence.push_back(c.about_thread(from, text, edge->confidence));
       f.chain.push_back(std::move(link));
       f.longest_ms = std::max(f.longest_ms, waited);

@@ -25,14 +25,18 @@ void find(Context& c, std::vector<Finding>& findings) {
     std::sort(suffering.begin(), suffering.end());
     suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
     const VirtAddr owner = lock.owners.front().thread;
+    const u64 tid = lock.owners.front().tid;
     const ThreadNode* t = c.world.thread(owner);
     const bool terminated = t != nullptr && t->thread.terminated();
+    const std::string who = tid != 0 ? fmt::format("thread id {} ({:#x})", tid, tid) : c.who(owner);
     // A thread that cannot be read may be one whose page is missing from the dump.
-    if (!terminated) f.confidence = weaker(f.confidence, Confidence::heuristic);
+    if (!terminated && tid == 0) f.confidence = weaker(f.confidence, Confidence::heuristic);
     const std::string name = !lock.protects.empty() ? lock.protects.front() : lock.name;
     f.title = fmt::format("{} {}{} is held by {}, which {}; {} for it", lock.kind, lock.address,
-                          name.empty() ? "" : " (" + name + ")", c.who(owner),
-                          terminated ? "has ended" : "is no thread",
+                          name.empty() ? "" : " (" + name + ")", who,
+                          terminated ? "has ended"
+                          : tid != 0 ? "is no thread of the process any more"
+                                     : "is no thread",
                           counted(suffering.size(), "thread waits", "threads wait"));
     f.culprit = c.culprit(owner);
     f.culprit.file = lock.protects.empty() ? "" : lock.protects.front();
@@ -48,7 +52,7 @@ void find(Context& c, std::vector<Finding>& findings) {
     f.evidence.push_back(
         c.about_lock(lock,
                      fmt::format("{} {} is held {} by {} and has {}, the longest for {}", lock.kind,
-                                 lock.address, lock.mode, c.who(owner),
+                                 lock.address, lock.mode, who,
                                  counted(lock.waiters.size(), "waiter", "waiters"), duration(f.longest_ms)),
                      f.confidence));
     if (terminated)

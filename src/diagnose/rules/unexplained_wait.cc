@@ -1,6 +1,7 @@
-// Threads queue behind a kernel lock whose owner itself waits for something that nobody in the dump can be
-// named for: an event, an answer. The chain's head is known, its reason is not.
+// Threads queue, and the chain breaks off: the one at its end waits for an event or an answer that nobody in
+// the dump can be named for, or a lock is held by nobody who is known. The place is known, the reason is not.
 #include <algorithm>
+#include <map>
 
 #include "base/format.h"
 #include "diagnose/rule.h"
@@ -11,22 +12,24 @@ namespace {
 
 constexpr u64 kLongMs = 2000;
 
-// Programs wait for mutexes of other programs for hours by design; nobody holds a kernel lock that long.
-bool kernel_lock(const std::string& kind) {
-  return kind != "Mutant" && kind != "Thread" && kind != "ProcessObject";
+// Kinds whose holder may be unknown although there is one.
+bool holder_may_be_unknown(std::string_view kind) {
+  return kind == "push lock" || kind == "SRW lock" || kind == "spin lock" || kind == "critical section" ||
+         kind == "FAST_MUTEX" || kind == "KGUARDED_MUTEX" || kind == "ERESOURCE" || kind == "oplock" ||
+         kind == "event" || kind == "ALPC";
 }
 
-void find(Context& c, std::vector<Finding>& findings) {
+void broken_chains(Context& c, std::vector<Finding>& findings) {
   for (const VirtAddr head : c.graph.heads()) {
     const ThreadNode* t = c.world.thread(head);
     const waits::WaitNature nature = t == nullptr ? waits::WaitNature::event : t->nature();
-    if (t != nullptr &&
-        (!t->waiting() || nature == waits::WaitNature::io || nature == waits::WaitNature::lock))
+    if (t != nullptr && (!t->waiting() || nature == waits::WaitNature::io ||
+                         nature == waits::WaitNature::lock || nature == waits::WaitNature::suspended))
       continue;
     const waits::Behind behind = c.graph.behind(head);
-    if (behind.longest_ms < kLongMs) continue;
+    if (behind.impatient_ms < kLongMs) continue;
     std::vector<ChainLink> chain = c.chain_to(head);
-    if (chain.empty() || !kernel_lock(chain.back().kind)) continue;
+    if (chain.empty()) continue;
     Finding f{.rule = "unexplained-wait",
               .verdict = "unknown",
               .confidence = weaker(behind.weakest, Confidence::heuristic),
@@ -52,6 +55,71 @@ void find(Context& c, std::vector<Finding>& findings) {
     f.score = 5 + c.weight(behind.threads);
     findings.push_back(std::move(f));
   }
+}
+
+void unknown_holders(Context& c, std::vector<Finding>& findings) {
+  struct Group {
+    const waits::Edge* edge = nullptr;
+    std::vector<VirtAddr> waiters;
+  };
+  std::map<std::pair<VirtAddr, VirtAddr>, Group> groups;  // process of user-mode locks, object
+  for (const waits::Edge& e : c.world.edges) {
+    const ThreadNode* t = c.world.thread(e.from);
+    if (!e.to.is_null() || !holder_may_be_unknown(e.kind) || t == nullptr) continue;
+    Group& g = groups[{is_kernel(e.object) ? VirtAddr() : t->thread.process, e.object}];
+    g.edge = &e;
+    g.waiters.push_back(e.from);
+  }
+  for (const auto& [key, g] : groups) {
+    const std::string_view kind = g.edge->kind;
+    Finding f{.rule = "unexplained-wait", .verdict = "unknown", .confidence = Confidence::heuristic};
+    ChainLink link{.waiters = g.waiters, .object = g.edge->object, .kind = g.edge->kind};
+    std::vector<VirtAddr> suffering;
+    for (const VirtAddr w : g.waiters) {
+      suffering.push_back(w);
+      for (const VirtAddr b : c.graph.behind(w).threads) suffering.push_back(b);
+      if (const ThreadNode* t = c.world.thread(w))
+        f.longest_ms = std::max(f.longest_ms, t->thread.waited_ms.value_or(0));
+    }
+    std::sort(suffering.begin(), suffering.end());
+    suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
+    // A client may wait for its server as long as it likes, and an event is signalled when it is; what
+    // counts is who is behind.
+    const bool ordinary = kind == "ALPC" || kind == "event" || kind == "SRW lock" || kind == "oplock";
+    if (f.longest_ms < kLongMs || (ordinary && suffering.size() == g.waiters.size())) continue;
+    // An orphaned lock has a rule of its own.
+    const Lock* lock = c.world.lock(g.edge->object, g.edge->from);
+    if (lock != nullptr && !lock->owners.empty()) continue;
+    link.longest_ms = f.longest_ms;
+    link.confidence = g.edge->confidence;
+    if (lock != nullptr) link.name = !lock->protects.empty() ? lock->protects.front() : lock->name;
+    f.chain = c.chain_to(g.waiters.front());
+    f.chain.push_back(link);
+    f.waiting = suffering.size();
+    f.culprit = g.edge->candidates.empty() ? Culprit{} : c.culprit(g.edge->candidates.front().thread);
+    f.title = fmt::format("{} for {} {}{}, the longest for {}; who must end that is not recorded: {}",
+                          counted(suffering.size(), "thread waits", "threads wait"), kind, g.edge->object,
+                          link.name.empty() ? "" : fmt::format(" ({})", link.name), duration(f.longest_ms),
+                          g.edge->candidates.empty()
+                              ? std::string("no candidate was found")
+                              : counted(g.edge->candidates.size(), "candidate", "candidates"));
+    f.evidence.push_back(c.about_thread(
+        g.edge->from, fmt::format("{}: {}", c.who(g.edge->from), g.edge->note), g.edge->confidence));
+    for (const waits::Candidate& x : g.edge->candidates)
+      f.evidence.push_back(c.about_thread(x.thread, fmt::format("candidate {}: {}", c.who(x.thread), x.why),
+                                          Confidence::heuristic));
+    f.advice = {
+        "Look at the stacks of the candidates: the one inside of the component that uses this lock is the "
+        "holder. A second dump ten seconds later shows who still is."};
+    f.on_symptom = c.touches_entry(g.waiters.front(), suffering);
+    f.score = 4 + c.weight(suffering);
+    findings.push_back(std::move(f));
+  }
+}
+
+void find(Context& c, std::vector<Finding>& findings) {
+  broken_chains(c, findings);
+  unknown_holders(c, findings);
 }
 
 }  // namespace

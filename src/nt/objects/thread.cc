@@ -43,7 +43,9 @@ void read_wait_blocks(const Target& target, const Object& o, Thread& t) {
       at += size;
     }
   }
-  if (t.wait_blocks.empty()) t.gaps.push_back({"wait blocks", hex(*first), "none of them is this thread's"});
+  // A thread that is woken by its id waits for no object.
+  if (t.wait_blocks.empty() && t.wait_reason != kWrAlertByThreadId)
+    t.gaps.push_back({"wait blocks", hex(*first), "none of them is this thread's"});
 }
 
 void read_irps(const Target& target, const Object& o, Thread& t) {
@@ -158,6 +160,7 @@ Result<Thread> read_thread(const Target& target, VirtAddr va) {
   t.next_processor = o.value_or(KTHREAD::NextProcessor, 0) & 0x7fffffff;
   t.suspend_count = o.value_or(KTHREAD::SuspendCount, 0);
   t.teb = o.value_or(KTHREAD::Teb, {});
+  t.queue = o.value_or(KTHREAD::Queue, {});
   t.win32_thread = o.value_or(KTHREAD::Win32Thread, {});
   t.initial_stack = o.value_or(KTHREAD::InitialStack, {});
   t.trap_frame = o.value_or(KTHREAD::TrapFrame, {});

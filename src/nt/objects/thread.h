@@ -144,6 +144,7 @@ struct Thread {
   u32 ideal_processor = 0, next_processor = 0;
   u8 suspend_count = 0;
   VirtAddr teb{}, win32_thread{};
+  VirtAddr queue{};  // that it takes work from, or took what it works on from
   VirtAddr initial_stack{}, stack_base{}, stack_limit{}, kernel_stack{}, trap_frame{};
   VirtAddr start_address{}, win32_start_address{};
   u64 create_time = 0;

@@ -27,6 +27,16 @@ std::string who(const Node& thread) {
                      thread.get("tid").as_u64());
 }
 
+// What the thread at the other end has to do with the object.
+std::string_view relation(std::string_view kind) {
+  if (kind == "ALPC") return "to be answered";
+  if (kind == "page-in") return "read";
+  if (kind == "work item" || kind == "event") return "worked on";
+  if (kind == "oplock") return "to be acknowledged";
+  if (kind == "Thread") return "ended";
+  return "held";
+}
+
 void print_head(const Node& n, Text& out) {
   const Node &dump = n.get("dump"), &target = n.get("target");
   const u64 up = target.get("uptime_s").as_u64();
@@ -85,7 +95,8 @@ void print_chain(const Node& n, const Node& finding, Text& out) {
     const std::string state = owner.get("cpu").is_null()
                                   ? std::string(owner.get("state").as_text("?"))
                                   : fmt::format("RUNNING on CPU {}", owner.get("cpu").as_u64());
-    out.line("    held{} by {}  ({})", mode, out.bold(who(owner)), state);
+    out.line("    {}{} {}  ({})", relation(link.get("kind").as_text()), mode.empty() ? " by" : mode + " by",
+             out.bold(who(owner)), state);
   }
   const Node& culprit = finding.get("culprit");
   if (const Node* t = find_thread(n, culprit.get("thread").as_address());

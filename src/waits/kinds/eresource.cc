@@ -85,7 +85,7 @@ void recover(World& world, const std::unordered_set<VirtAddr>& held) {
         found.push_back(v);
     for (const VirtAddr r : found) {
       // One that the thread itself holds is not what it waits for, unless nothing else is there.
-      const Lock* lock = world.lock(r);
+      const Lock* lock = world.lock(r, t.thread.address);
       const bool own =
           lock != nullptr && std::any_of(lock->owners.begin(), lock->owners.end(),
                                          [&](const LockOwner& o) { return o.thread == t.thread.address; });

@@ -87,6 +87,10 @@ void find(World& world) {
         break;
     }
   }
+  // Owners outside of all lists. Last: this moves the threads.
+  for (const Lock& lock : std::vector<Lock>(world.locks))
+    if (lock.kind == fast.kind || lock.kind == guarded.kind)
+      for (const LockOwner& o : lock.owners) world.find_or_adopt(o.thread);
 }
 
 }  // namespace

@@ -15,7 +15,6 @@ namespace {
 constexpr std::string_view kIdleFunctions[] = {"nt!KeRemoveQueue",
                                                "nt!KeRemoveQueueEx",
                                                "nt!KeRemovePriQueue",
-                                               "nt!ExpWorkerThread",
                                                "nt!NtWaitForWorkViaWorkerFactory",
                                                "nt!NtRemoveIoCompletion",
                                                "nt!NtRemoveIoCompletionEx",
@@ -49,14 +48,19 @@ constexpr std::string_view kIdleFunctions[] = {"nt!KeRemoveQueue",
                                                "win32k!xxxSleepThread",
                                                "win32kbase!RawInputThread"};
 
+// Among the innermost frames, and with nothing but the kernel inside of it: a system thread's main function
+// is on its stack whatever it does.
 bool on_stack(const ThreadNode& t, std::string_view& function) {
-  for (const std::string& s : t.stack.symbols) {
+  constexpr size_t kInnermost = 8;
+  for (size_t i = 0; i < t.stack.symbols.size() && i < kInnermost; i++) {
+    const std::string& s = t.stack.symbols[i];
     const std::string_view name = std::string_view(s).substr(0, s.find('+'));
     for (const std::string_view idle : kIdleFunctions)
       if (name == idle) {
         function = idle;
         return true;
       }
+    if (!s.starts_with("nt!") && !s.starts_with("nt+") && !s.starts_with("win32k")) return false;
   }
   return false;
 }
@@ -74,13 +78,6 @@ Wait classify(const ThreadNode& t, VirtAddr object, const Result<nt::Dispatcher>
       return w.nature = WaitNature::idle, w.detail = "message to come", w;
     case nt::kWrUserRequest:
       return w.nature = WaitNature::idle, w.detail = "window message to come", w;
-    case nt::kSuspended:
-    case nt::kWrSuspended:
-      return w.nature = WaitNature::suspended, w.detail = "suspended", w;
-    case nt::kPageIn:
-    case nt::kWrPageIn:
-      return w.nature = WaitNature::io, w.detail = "page to be read in", w.confidence = Confidence::derived,
-             w;
     default:
       break;
   }
@@ -136,8 +133,6 @@ void find(World& world) {
       else
         world.add_wait(t, classify(t, block.object, d));
     }
-    if (t.thread.suspend_count != 0 && t.waits.empty())
-      world.add_wait(t, {.kind = "Unknown", .nature = WaitNature::suspended, .detail = "suspended"});
   }
 }
 

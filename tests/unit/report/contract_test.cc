@@ -18,7 +18,8 @@ using Words = std::set<std::string>;
 
 const Words kConfidence{"exact", "derived", "heuristic", "guess"};
 const Words kVerdicts{"deadlock",          "busy-owner",  "io-stall",      "cpu-spin", "worker-exhaustion",
-                      "memory-exhaustion", "remote-wait", "orphaned-lock", "no-hang",  "unknown"};
+                      "memory-exhaustion", "remote-wait", "orphaned-lock", "no-hang",  "unknown",
+                      "suspended-owner",   "starved-vm"};
 const Words kStates{
     "Initialized", "Ready",      "Running",       "Standby",          "Terminated",
     "Waiting",     "Transition", "DeferredReady", "GateWaitObsolete", "WaitingForProcessInSwap"};
@@ -228,7 +229,7 @@ class Checker {
       for (const auto& w : l["waiters"]) {
         fields("locks.waiters", w,
                {{"thread", Is::address, true}, {"access", Is::text}, {"waited_ms", Is::number}});
-        one_of("locks.waiters.access", w["access"], {"exclusive", "shared"});
+        one_of("locks.waiters.access", w["access"], {"exclusive", "shared", "unknown"});
         thread_or_null("locks.waiters.thread", w["thread"]);
       }
       one_of("locks.confidence", l["confidence"], kConfidence);

@@ -1,0 +1,37 @@
+// Requests that threads wait for, by the device where they lie: what the rules about storage and about other
+// machines begin with.
+#pragma once
+
+#include <functional>
+#include <map>
+
+#include "diagnose/rule.h"
+#include "waits/io_class.h"
+
+namespace unhang::diagnose {
+
+struct Pending {
+  VirtAddr thread{};
+  const IrpNode* irp = nullptr;
+  u64 waited_ms = 0;
+  Confidence confidence = Confidence::exact;
+  std::vector<VirtAddr> behind;
+  // A disk answers in milliseconds, a bad one in a second; Windows' own time-out for disks is 60 s. With
+  // threads queued behind a lock the limit is lower: the lock is held for as long as the request takes.
+  bool is_long() const { return waited_ms >= (behind.empty() ? 5000u : 2000u); }
+};
+
+struct PendingAt {
+  std::string driver, device;
+  std::vector<Pending> requests;  // those with the most threads behind them first
+  std::string where() const;      // "\Driver\viostor (\Device\RaidPort0)"
+};
+
+// Devices with requests that somebody waits for, of the classes that `counts` accepts.
+std::vector<PendingAt> pending_io(const Context& context,
+                                  const std::function<bool(const ThreadNode&, const IrpNode&)>& counts);
+
+// A finding about the requests at one device, without title and advice. Nothing when none has waited long.
+std::optional<Finding> finding_about(const Context& context, const PendingAt& at, const char* rule);
+
+}  // namespace unhang::diagnose

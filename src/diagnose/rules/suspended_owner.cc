@@ -1,0 +1,60 @@
+// Threads queue behind one that is suspended: it will not go on until somebody resumes it.
+#include <algorithm>
+
+#include "base/format.h"
+#include "diagnose/rule.h"
+
+namespace unhang::diagnose {
+
+namespace {
+
+constexpr u64 kLongMs = 2000;
+
+void find(Context& c, std::vector<Finding>& findings) {
+  for (const VirtAddr head : c.graph.heads()) {
+    const ThreadNode* t = c.world.thread(head);
+    if (t == nullptr || t->nature() != waits::WaitNature::suspended) continue;
+    const waits::Behind behind = c.graph.behind(head);
+    if (behind.longest_ms < kLongMs && c.world.clock().tick_count) continue;
+    Finding f{.rule = "suspended-owner",
+              .verdict = "suspended-owner",
+              .confidence = behind.weakest,
+              .chain = c.chain_to(head)};
+    f.culprit = c.culprit(head);
+    f.waiting = behind.threads.size();
+    f.longest_ms = behind.longest_ms;
+    const std::string held = f.chain.empty() ? "what others wait for"
+                             : f.chain.back().name.empty()
+                                 ? fmt::format("{} {}", f.chain.back().kind, f.chain.back().object)
+                                 : f.chain.back().name;
+    f.title = fmt::format("{} is suspended and holds {}; {} behind it, the longest for {}", c.who(head), held,
+                          counted(behind.threads.size(), "thread waits", "threads wait"),
+                          duration(behind.longest_ms));
+    f.evidence.push_back(c.about_thread(
+        head,
+        fmt::format("{} waits with reason {}, SuspendCount {}{}", c.who(head),
+                    nt::wait_reason_name(t->thread.wait_reason), t->thread.suspend_count,
+                    t->thread.waited_ms ? fmt::format(", for {}", duration(*t->thread.waited_ms)) : ""),
+        Confidence::exact));
+    for (const waits::Held& h : c.graph.held_by(head))
+      if (const Lock* lock = c.world.lock(h.object, head))
+        f.evidence.push_back(c.about_lock(*lock,
+                                          fmt::format("{} {}{} is held by it; {} for it", lock->kind,
+                                                      lock->address, lock->name.empty() ? "" : " " + lock->name,
+                                                      counted(lock->waiters.size(), "thread waits", "threads wait")),
+                                          lock->confidence));
+    f.advice = {"Somebody suspended the thread or its process: a debugger, a dump or backup tool, a job, the "
+                "task manager. Resume it, or end the process.",
+                "Security products suspend processes that they inspect: look at their logs at that time."};
+    f.on_symptom = c.touches_entry(head, behind.threads);
+    f.score = 30 + c.weight(behind.threads);
+    findings.push_back(std::move(f));
+  }
+}
+
+}  // namespace
+
+extern const Rule suspended_owner_rule;
+const Rule suspended_owner_rule{.name = "suspended-owner", .find = find};
+
+}  // namespace unhang::diagnose

@@ -1,0 +1,309 @@
+#include "nt/layout_inference.h"
+
+#include <algorithm>
+#include <array>
+#include <functional>
+
+#include "base/format.h"
+#include "memory/read.h"
+#include "nt/layout_choice.h"
+#include "nt/walk.h"
+
+namespace unhang::nt {
+
+namespace {
+
+constexpr size_t kMostProcesses = 64, kMostThreads = 8;
+constexpr i32 kFar = 0x200;      // how far from its place a member is looked for
+constexpr u32 kEnoughObjects = 3;
+constexpr double kShare = 0.95;  // lists of a running guest may be torn
+
+// Exported functions that return one member (names: public documentation and the kernel's export table).
+struct Accessor {
+  const char* function;
+  const char* type;
+  const char* path;
+};
+constexpr Accessor kAccessors[] = {
+    {"PsGetProcessId", "_EPROCESS", "UniqueProcessId"},
+    {"PsGetProcessImageFileName", "_EPROCESS", "ImageFileName"},
+    {"PsGetProcessPeb", "_EPROCESS", "Peb"},
+    {"PsGetProcessInheritedFromUniqueProcessId", "_EPROCESS", "InheritedFromUniqueProcessId"},
+    {"PsGetProcessCreateTimeQuadPart", "_EPROCESS", "CreateTime"},
+    {"PsGetThreadId", "_ETHREAD", "Cid.UniqueThread"},
+    {"PsGetThreadProcessId", "_ETHREAD", "Cid.UniqueProcess"},
+    {"PsGetCurrentThreadId", "_ETHREAD", "Cid.UniqueThread"},
+    {"IoGetTopLevelIrp", "_ETHREAD", "TopLevelIrp"},
+    {"PsGetThreadProcess", "_KTHREAD", "Process"},
+    {"IoThreadToProcess", "_KTHREAD", "Process"},
+    {"PsGetThreadTeb", "_KTHREAD", "Teb"},
+    {"PsGetCurrentThreadTeb", "_KTHREAD", "Teb"},
+    {"PsGetThreadWin32Thread", "_KTHREAD", "Win32Thread"},
+    {"PsGetCurrentThreadStackBase", "_KTHREAD", "StackBase"},
+    {"PsGetCurrentThreadStackLimit", "_KTHREAD", "StackLimit"},
+};
+
+enum class Says : u8 { yes, no, nothing };  // nothing: the object cannot be read there, or has no say
+
+struct ThreadSample {
+  VirtAddr address{}, process{};
+};
+struct ProcessSample {
+  VirtAddr address{};
+  std::vector<VirtAddr> threads;
+};
+
+class Inferrer {
+ public:
+  explicit Inferrer(const InferenceInput& in) : in_(in) {}
+
+  Inference run() {
+    stated();
+    if (sample()) search();
+    return std::move(out_);
+  }
+
+ private:
+  std::optional<u32> expected(const char* type, const char* path) const {
+    const auto f = in_.layout.field(type, path);
+    return f ? std::optional<u32>(f->offset) : std::nullopt;
+  }
+
+  void add(const char* type, const char* path, u32 found, std::string how, u32 passed = 0, u32 tested = 0) {
+    const auto e = expected(type, path);
+    if (!e) return;
+    for (const Anchor& a : out_.anchors)
+      if (a.type == type && a.path == path) return;
+    out_.anchors.push_back({type, path, *e, found, passed, tested, std::move(how)});
+  }
+
+  // What KDBG and the code of exported functions state.
+  void stated() {
+    if (in_.kdbg != nullptr)
+      for (const KdbgFact& fact : kdbg_facts())
+        if (const u16 offset = in_.kdbg->number(fact.field); fact.path != nullptr && offset != 0)
+          add(fact.type, fact.path, offset, "KDBG");
+    if (in_.nt == nullptr) return;
+    for (const Accessor& a : kAccessors) {
+      const auto va = in_.nt->find(a.function);
+      if (!va) continue;
+      std::array<u8, 24> code{};
+      const memory::Some some = memory::read_some(in_.kernel, *va, std::span<u8>(code));
+      if (const auto offset = offset_in_code({code.data(), some.size}); offset && *offset < 0x2000)
+        add(a.type, a.path, *offset, fmt::format("code of {}", a.function));
+    }
+  }
+
+  // Processes by their list, threads by the scheduler's list, whose place has not changed since Windows 7.
+  bool sample() {
+    const auto links = expected("_EPROCESS", "ActiveProcessLinks");
+    const auto head = expected("_KPROCESS", "ThreadListHead"), entry = expected("_KTHREAD", "ThreadListEntry");
+    if (!links || in_.process_list.is_null()) return false;
+    const Walk walk = walk_list(in_.kernel, in_.process_list, kMostProcesses);
+    if (walk.links.empty()) return false;
+    u32 offset = *links;
+    // The System process is the first, and its address is exported.
+    if (!in_.system_process.is_null()) {
+      const u64 distance = walk.links.front() - in_.system_process;
+      if (distance < 0x1000) {
+        offset = static_cast<u32>(distance);
+        add("_EPROCESS", "ActiveProcessLinks", offset, "PsInitialSystemProcess and PsActiveProcessHead");
+      }
+    }
+    for (const VirtAddr l : walk.links) {
+      ProcessSample p{.address = l - offset, .threads = {}};
+      if (!is(p.address, 3)) continue;
+      if (head && entry)
+        for (const VirtAddr t : walk_list(in_.kernel, p.address + *head, kMostThreads).links)
+          if (is(t - *entry, 6)) {
+            p.threads.push_back(t - *entry);
+            threads_.push_back({t - *entry, p.address});
+          }
+      processes_.push_back(std::move(p));
+    }
+    return !processes_.empty();
+  }
+
+  bool is(VirtAddr object, u8 type) const {
+    const auto t = memory::read<u8>(in_.kernel, object);
+    return t && (*t & 0x7f) == type;
+  }
+
+  template <class T>
+  std::optional<T> at(VirtAddr va) const {
+    const auto v = memory::read<T>(in_.kernel, va);
+    return v ? std::optional<T>(*v) : std::nullopt;
+  }
+
+  // Looks for a member: at its place, then ever farther away. test: what one object says of an offset.
+  template <class Sample>
+  void look(const char* type, const char* path, const std::vector<Sample>& samples, u32 step,
+            const std::function<Says(const Sample&, u32)>& test) {
+    const auto e = expected(type, path);
+    if (!e) return;
+    u32 tested_there = 0;
+    for (i32 distance = 0; distance <= kFar; distance += static_cast<i32>(step))
+      for (const i32 d : {distance, -distance}) {
+        if ((d < 0 && *e < static_cast<u32>(-d)) || (distance == 0 && d != 0)) continue;
+        const u32 offset = *e + static_cast<u32>(d);
+        u32 passed = 0, tested = 0;
+        for (const Sample& s : samples) {
+          const Says says = test(s, offset);
+          if (says == Says::nothing) continue;
+          tested++;
+          if (says == Says::yes) passed++;
+          // Most places are wrong: the first few objects tell.
+          if (tested - passed > 2 + tested / 8) break;
+        }
+        if (distance == 0) tested_there = tested;
+        if (tested >= kEnoughObjects && passed >= kShare * tested)
+          return add(type, path, offset, fmt::format("{} of {} objects", passed, tested), passed, tested);
+        if (distance == 0) break;
+      }
+    if (tested_there >= kEnoughObjects) out_.lost.push_back(fmt::format("{}.{}", type, path));
+  }
+
+  u64 pid_of(VirtAddr process) const {
+    for (const Anchor& a : out_.anchors)
+      if (a.type == "_EPROCESS" && a.path == "UniqueProcessId") return at<u64>(process + a.found).value_or(~u64{0});
+    return ~u64{0};
+  }
+
+  void search() {
+    using P = ProcessSample;
+    using T = ThreadSample;
+    look<P>("_EPROCESS", "UniqueProcessId", processes_, 8, [&](const P& p, u32 o) {
+      const auto v = at<u64>(p.address + o);
+      if (!v) return Says::nothing;
+      const bool system = p.address == in_.system_process;
+      return (system ? *v == 4 : *v != 0 && *v % 4 == 0 && *v < (1u << 26)) ? Says::yes : Says::no;
+    });
+    look<P>("_EPROCESS", "ImageFileName", processes_, 4, [&](const P& p, u32 o) {
+      const auto v = at<std::array<char, 15>>(p.address + o);
+      if (!v) return Says::nothing;
+      const auto end = std::find(v->begin(), v->end(), '\0');
+      const std::string name(v->begin(), end);
+      if (p.address == in_.system_process) return name == "System" ? Says::yes : Says::no;
+      const bool printable = std::all_of(name.begin(), name.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
+      return name.size() >= 3 && printable ? Says::yes : Says::no;
+    });
+    // The scheduler's list and the executive's have the same order: the first entries are of one thread.
+    std::optional<u64> entry;
+    look<P>("_EPROCESS", "ThreadListHead", processes_, 8, [&](const P& p, u32 o) {
+      if (p.threads.empty()) return Says::nothing;
+      const auto first = at<VirtAddr>(p.address + o);
+      if (!first) return Says::nothing;
+      const u64 distance = *first - p.threads.front();
+      if (distance < 0x300 || distance > 0x1000) return Says::no;
+      if (const auto back = at<VirtAddr>(*first + 8); !back || *back != p.address + o) return Says::no;
+      if (&p == &processes_.front() || !entry) entry = distance;
+      return *entry == distance ? Says::yes : Says::no;
+    });
+    if (entry)
+      if (const auto head = find("_EPROCESS", "ThreadListHead"))
+        add("_ETHREAD", "ThreadListEntry", static_cast<u32>(*entry), head->how, head->passed, head->tested);
+    look<P>("_EPROCESS", "SeAuditProcessCreationInfo.ImageFileName", processes_, 8, [&](const P& p, u32 o) {
+      if (p.address == in_.system_process) return Says::nothing;
+      const auto v = at<VirtAddr>(p.address + o);
+      if (!v) return Says::nothing;
+      if (!is_kernel(*v)) return Says::no;
+      const auto s = at<UnicodeString>(*v);
+      if (!s || s->length < 4 || s->length % 2 != 0 || s->length > s->maximum || s->length > 1024) return Says::no;
+      const auto c = at<u16>(s->buffer);
+      return c && *c == '\\' ? Says::yes : Says::no;
+    });
+    if (const auto quota = expected("_HANDLE_TABLE", "QuotaProcess"))
+      look<P>("_EPROCESS", "ObjectTable", processes_, 8, [&](const P& p, u32 o) {
+        if (p.address == in_.system_process) return Says::nothing;
+        const auto v = at<VirtAddr>(p.address + o);
+        if (!v) return Says::nothing;
+        return is_kernel(*v) && at<VirtAddr>(*v + *quota) == p.address ? Says::yes : Says::no;
+      });
+
+    look<T>("_KTHREAD", "Process", threads_, 8, [&](const T& t, u32 o) {
+      const auto v = at<VirtAddr>(t.address + o);
+      if (!v) return Says::nothing;
+      return *v == t.process ? Says::yes : Says::no;
+    });
+    look<T>("_KTHREAD", "StackBase", threads_, 8, [&](const T& t, u32 o) {
+      const auto v = at<VirtAddr>(t.address + o), stack = at<VirtAddr>(t.address + place("_KTHREAD", "KernelStack"));
+      if (!v || !stack) return Says::nothing;
+      return is_kernel(*v) && v->page_offset() == 0 && *stack <= *v && *v - *stack < 0x20000 ? Says::yes : Says::no;
+    });
+    look<T>("_KTHREAD", "MutantListHead", threads_, 8, [&](const T& t, u32 o) {
+      const auto v = at<ListEntry>(t.address + o);
+      if (!v) return Says::nothing;
+      const auto back = at<VirtAddr>(v->flink + 8);
+      return back && *back == t.address + o ? Says::yes : Says::no;
+    });
+    look<T>("_ETHREAD", "Cid.UniqueProcess", threads_, 8, [&](const T& t, u32 o) {
+      const auto pid = at<u64>(t.address + o), tid = at<u64>(t.address + o + 8);
+      if (!pid || !tid) return Says::nothing;
+      return *pid == pid_of(t.process) && *tid % 4 == 0 && *tid < (1u << 26) && *tid != 0 ? Says::yes : Says::no;
+    });
+    // An empty list, or one of requests: they begin with type 6.
+    const u32 link = expected("_IRP", "ThreadListEntry").value_or(0x20);
+    look<T>("_ETHREAD", "IrpList", threads_, 8, [&](const T& t, u32 o) {
+      const auto v = at<ListEntry>(t.address + o);
+      if (!v) return Says::nothing;
+      const auto back = at<VirtAddr>(v->flink + 8);
+      if (!back || *back != t.address + o) return Says::no;
+      if (v->flink == t.address + o) return Says::yes;
+      return at<u16>(v->flink - link) == u16{6} ? Says::yes : Says::no;
+    });
+  }
+
+  const Anchor* find(std::string_view type, std::string_view path) const {
+    for (const Anchor& a : out_.anchors)
+      if (a.type == type && a.path == path) return &a;
+    return nullptr;
+  }
+  u32 place(const char* type, const char* path) const {
+    if (const Anchor* a = find(type, path)) return a->found;
+    return expected(type, path).value_or(0);
+  }
+
+  const InferenceInput& in_;
+  Inference out_;
+  std::vector<ProcessSample> processes_;
+  std::vector<ThreadSample> threads_;
+};
+
+}  // namespace
+
+size_t Inference::moved() const {
+  return static_cast<size_t>(
+      std::count_if(anchors.begin(), anchors.end(), [](const Anchor& a) { return a.shift() != 0; }));
+}
+
+std::optional<u32> offset_in_code(std::span<const u8> code) {
+  const ByteView b(code.data(), code.size());
+  u64 at = 0;
+  u8 base = 1;  // rcx: the first argument
+  // mov rax, gs:[188h]: the current thread.
+  static constexpr u8 kCurrentThread[] = {0x65, 0x48, 0x8b, 0x04, 0x25, 0x88, 0x01, 0x00, 0x00};
+  if (code.size() >= sizeof kCurrentThread &&
+      std::equal(std::begin(kCurrentThread), std::end(kCurrentThread), code.begin())) {
+    at = sizeof kCurrentThread;
+    base = 0;
+  }
+  if (code.size() < at + 8) return std::nullopt;
+  if (b.at<u8>(at) == 0x48) at++;  // REX.W; a member of 4 bytes has none
+  const u8 op = b.at<u8>(at), modrm = b.at<u8>(at + 1);
+  if ((op != 0x8b && op != 0x8d) || (modrm & 0x3f) != base) return std::nullopt;  // mov or lea to rax
+  u32 offset = 0;
+  u64 end = 0;
+  if ((modrm & 0xc0) == 0x80) {
+    offset = b.at<u32>(at + 2);
+    end = at + 6;
+  } else if ((modrm & 0xc0) == 0x40) {
+    offset = b.at<u8>(at + 2);
+    end = at + 3;
+  } else {
+    return std::nullopt;
+  }
+  if (code.size() <= end || b.at<u8>(end) != 0xc3 || offset > 0x7fffffff) return std::nullopt;  // ret
+  return offset;
+}
+
+}  // namespace unhang::nt

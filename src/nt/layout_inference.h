@@ -1,0 +1,53 @@
+// Structures differ between patch levels of one build: a member more in the middle of KTHREAD moves all of
+// ETHREAD behind it. Where there are no symbols for exactly this kernel, the members that prove themselves
+// (a process's id, a thread's pointer to its process, list heads whose entries point back) are looked for
+// around the place where the best built-in layout has them, and what lies between two of them moves along.
+//
+// Also: what the kernel's own code says. Exported functions that return one member hold its offset.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/confidence.h"
+#include "base/source.h"
+#include "nt/kdbg.h"
+#include "nt/module.h"
+#include "symbols/layout.h"
+
+namespace unhang::nt {
+
+// A member that was found.
+struct Anchor {
+  std::string type, path;
+  u32 expected = 0;  // where the layout has it
+  u32 found = 0;
+  u32 passed = 0, tested = 0;  // objects that speak for it; 0 of 0: stated, not searched
+  std::string how;             // "KDBG", "code of PsGetProcessId", "280 of 280 threads"
+  i32 shift() const { return static_cast<i32>(found) - static_cast<i32>(expected); }
+};
+
+struct InferenceInput {
+  const Source<VirtAddr>& kernel;
+  const symbols::Layout& layout;  // the best one
+  const Kdbg* kdbg = nullptr;
+  const Module* nt = nullptr;
+  VirtAddr process_list{};    // PsActiveProcessHead
+  VirtAddr system_process{};  // null when unknown
+};
+
+struct Inference {
+  std::vector<Anchor> anchors;
+  // Members of which the dump holds enough objects, but that fit at no place near.
+  std::vector<std::string> lost;
+  size_t moved() const;
+};
+
+Inference infer_layout(const InferenceInput& input);
+
+// The offset of the member that an accessor function returns, from its code: "mov rax, [rcx+disp]; ret" and its
+// like. Nothing when the code has another form.
+std::optional<u32> offset_in_code(std::span<const u8> code);
+
+}  // namespace unhang::nt

@@ -1,0 +1,55 @@
+#include "waits/spin.h"
+
+#include <algorithm>
+#include <span>
+
+namespace unhang::waits {
+
+namespace {
+
+// Functions that spin at DISPATCH_LEVEL or above until somebody else lets go (exports and public symbols).
+constexpr std::string_view kSpinFunctions[] = {"nt!KeAcquireSpinLockRaiseToDpc",
+                                               "nt!KeAcquireSpinLockAtDpcLevel",
+                                               "nt!KeAcquireSpinLock",
+                                               "nt!KxWaitForSpinLockAndAcquire",
+                                               "nt!KxWaitForLockOwnerShip",
+                                               "nt!KeAcquireInStackQueuedSpinLock",
+                                               "nt!KeAcquireInStackQueuedSpinLockAtDpcLevel",
+                                               "nt!KeAcquireQueuedSpinLock",
+                                               "nt!KeAcquireSpinLockForDpc",
+                                               "nt!ExAcquireSpinLockExclusive",
+                                               "nt!ExAcquireSpinLockShared",
+                                               "nt!ExpWaitForSpinLockExclusiveAndAcquire",
+                                               "nt!ExpWaitForSpinLockSharedAndAcquire",
+                                               "nt!KiAcquireSpinLockInstrumented",
+                                               "hal!KeAcquireSpinLock",
+                                               "hal!KeAcquireSpinLockRaiseToDpc",
+                                               "hal!KeAcquireInStackQueuedSpinLock"};
+constexpr std::string_view kDpcFunctions[] = {"nt!KiRetireDpcList", "nt!KiExecuteAllDpcs", "nt!KiExecuteDpc",
+                                              "nt!KiProcessExpiredTimerList"};
+
+bool is(const std::string& symbol, std::span<const std::string_view> names) {
+  const std::string_view name = std::string_view(symbol).substr(0, symbol.find('+'));
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+}  // namespace
+
+std::string module_of(const std::string& symbol) {
+  return symbol.substr(0, symbol.find_first_of("!+"));
+}
+
+std::optional<size_t> spin_frame(const stack::ThreadStack& stack) {
+  constexpr size_t kTop = 4;  // the spinning function is the innermost or just above a helper
+  for (size_t i = 0; i < stack.symbols.size() && i < kTop; i++)
+    if (is(stack.symbols[i], kSpinFunctions)) return i;
+  return std::nullopt;
+}
+
+std::optional<size_t> dpc_frame(const stack::ThreadStack& stack) {
+  for (size_t i = 0; i < stack.symbols.size(); i++)
+    if (is(stack.symbols[i], kDpcFunctions)) return i;
+  return std::nullopt;
+}
+
+}  // namespace unhang::waits

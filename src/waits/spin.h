@@ -1,0 +1,20 @@
+// Telling from a stack that a processor spins for a lock, or runs a deferred procedure.
+#pragma once
+
+#include <optional>
+
+#include "stack/thread_stack.h"
+
+namespace unhang::waits {
+
+// The frame of the function that spins: among the innermost few. Nothing: it does not spin for a lock.
+std::optional<size_t> spin_frame(const stack::ThreadStack& stack);
+
+// The frame of the kernel's dispatcher of deferred procedures (DPCs): what is inside of it runs at
+// DISPATCH_LEVEL on whatever thread's stack was there.
+std::optional<size_t> dpc_frame(const stack::ThreadStack& stack);
+
+// The module of a symbol: "netkvm" of "netkvm!RxDpc+0x12".
+std::string module_of(const std::string& symbol);
+
+}  // namespace unhang::waits
