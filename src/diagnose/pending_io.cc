@@ -36,7 +36,8 @@ std::vector<PendingAt> pending_io(const Context& c,
 }
 
 std::optional<Finding> finding_about(const Context& c, const PendingAt& at, const char* rule) {
-  const auto head = std::find_if(at.requests.begin(), at.requests.end(), [](const Pending& p) { return p.is_long(); });
+  const auto head =
+      std::find_if(at.requests.begin(), at.requests.end(), [](const Pending& p) { return p.is_long(); });
   if (head == at.requests.end()) return std::nullopt;
   Finding f{.rule = rule, .verdict = rule, .confidence = head->confidence};
   std::vector<VirtAddr> suffering;

@@ -14,7 +14,7 @@ namespace unhang::nt {
 namespace {
 
 constexpr size_t kMostProcesses = 64, kMostThreads = 8;
-constexpr i32 kFar = 0x200;      // how far from its place a member is looked for
+constexpr i32 kFar = 0x200;  // how far from its place a member is looked for
 constexpr u32 kEnoughObjects = 3;
 constexpr double kShare = 0.95;  // lists of a running guest may be torn
 
@@ -97,7 +97,8 @@ class Inferrer {
   // Processes by their list, threads by the scheduler's list, whose place has not changed since Windows 7.
   bool sample() {
     const auto links = expected("_EPROCESS", "ActiveProcessLinks");
-    const auto head = expected("_KPROCESS", "ThreadListHead"), entry = expected("_KTHREAD", "ThreadListEntry");
+    const auto head = expected("_KPROCESS", "ThreadListHead"),
+               entry = expected("_KTHREAD", "ThreadListEntry");
     if (!links || in_.process_list.is_null()) return false;
     const Walk walk = walk_list(in_.kernel, in_.process_list, kMostProcesses);
     if (walk.links.empty()) return false;
@@ -165,7 +166,8 @@ class Inferrer {
 
   u64 pid_of(VirtAddr process) const {
     for (const Anchor& a : out_.anchors)
-      if (a.type == "_EPROCESS" && a.path == "UniqueProcessId") return at<u64>(process + a.found).value_or(~u64{0});
+      if (a.type == "_EPROCESS" && a.path == "UniqueProcessId")
+        return at<u64>(process + a.found).value_or(~u64{0});
     return ~u64{0};
   }
 
@@ -184,7 +186,8 @@ class Inferrer {
       const auto end = std::find(v->begin(), v->end(), '\0');
       const std::string name(v->begin(), end);
       if (p.address == in_.system_process) return name == "System" ? Says::yes : Says::no;
-      const bool printable = std::all_of(name.begin(), name.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
+      const bool printable =
+          std::all_of(name.begin(), name.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
       return name.size() >= 3 && printable ? Says::yes : Says::no;
     });
     // The scheduler's list and the executive's have the same order: the first entries are of one thread.
@@ -208,7 +211,8 @@ class Inferrer {
       if (!v) return Says::nothing;
       if (!is_kernel(*v)) return Says::no;
       const auto s = at<UnicodeString>(*v);
-      if (!s || s->length < 4 || s->length % 2 != 0 || s->length > s->maximum || s->length > 1024) return Says::no;
+      if (!s || s->length < 4 || s->length % 2 != 0 || s->length > s->maximum || s->length > 1024)
+        return Says::no;
       const auto c = at<u16>(s->buffer);
       return c && *c == '\\' ? Says::yes : Says::no;
     });
@@ -226,9 +230,11 @@ class Inferrer {
       return *v == t.process ? Says::yes : Says::no;
     });
     look<T>("_KTHREAD", "StackBase", threads_, 8, [&](const T& t, u32 o) {
-      const auto v = at<VirtAddr>(t.address + o), stack = at<VirtAddr>(t.address + place("_KTHREAD", "KernelStack"));
+      const auto v = at<VirtAddr>(t.address + o),
+                 stack = at<VirtAddr>(t.address + place("_KTHREAD", "KernelStack"));
       if (!v || !stack) return Says::nothing;
-      return is_kernel(*v) && v->page_offset() == 0 && *stack <= *v && *v - *stack < 0x20000 ? Says::yes : Says::no;
+      return is_kernel(*v) && v->page_offset() == 0 && *stack <= *v && *v - *stack < 0x20000 ? Says::yes
+                                                                                             : Says::no;
     });
     look<T>("_KTHREAD", "MutantListHead", threads_, 8, [&](const T& t, u32 o) {
       const auto v = at<ListEntry>(t.address + o);
@@ -239,7 +245,8 @@ class Inferrer {
     look<T>("_ETHREAD", "Cid.UniqueProcess", threads_, 8, [&](const T& t, u32 o) {
       const auto pid = at<u64>(t.address + o), tid = at<u64>(t.address + o + 8);
       if (!pid || !tid) return Says::nothing;
-      return *pid == pid_of(t.process) && *tid % 4 == 0 && *tid < (1u << 26) && *tid != 0 ? Says::yes : Says::no;
+      return *pid == pid_of(t.process) && *tid % 4 == 0 && *tid < (1u << 26) && *tid != 0 ? Says::yes
+                                                                                          : Says::no;
     });
     // An empty list, or one of requests: they begin with type 6.
     const u32 link = expected("_IRP", "ThreadListEntry").value_or(0x20);

@@ -46,8 +46,8 @@ struct Inference {
 
 Inference infer_layout(const InferenceInput& input);
 
-// The offset of the member that an accessor function returns, from its code: "mov rax, [rcx+disp]; ret" and its
-// like. Nothing when the code has another form.
+// The offset of the member that an accessor function returns, from its code: "mov rax, [rcx+disp]; ret" and
+// its like. Nothing when the code has another form.
 std::optional<u32> offset_in_code(std::span<const u8> code);
 
 }  // namespace unhang::nt

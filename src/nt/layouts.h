@@ -45,7 +45,9 @@ class Layouts {
     Confidence confidence = Confidence::derived;
   };
   // Ascending by from; the first one also counts for what lies before it, as a guess unless it is 0.
-  void set_shifts(std::string type, std::vector<Shift> shifts) { shifts_[std::move(type)] = std::move(shifts); }
+  void set_shifts(std::string type, std::vector<Shift> shifts) {
+    shifts_[std::move(type)] = std::move(shifts);
+  }
 
   const symbols::Layout* exact() const { return exact_.get(); }
   const symbols::Layout* best() const { return candidates_.empty() ? nullptr : candidates_.front().get(); }

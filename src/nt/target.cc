@@ -160,7 +160,7 @@ void Target::choose_layouts() {
   // A wrong layout fails the first checks: a few dozen without one failure say as much as many with some.
   constexpr u32 kEnough = 100, kFewButWhole = 30;
   bool sure = (best.tested >= kEnough && best.share() >= 0.97) ||
-                    (best.tested >= kFewButWhole && best.passed == best.tested);
+              (best.tested >= kFewButWhole && best.passed == best.tested);
   if (layouts_.exact() == nullptr) infer_members(evidence, *best.layout, sure);
   layouts_.set_candidates(std::move(layouts), sure ? Confidence::derived : Confidence::guess);
   if (layouts_.exact() != nullptr) return;
@@ -198,7 +198,8 @@ void Target::infer_members(const LayoutEvidence& evidence, const symbols::Layout
     std::string what;
     for (const Anchor& a : found.anchors)
       if (a.shift() != 0)
-        what += fmt::format("{}{}.{} {:+#x} ({})", what.empty() ? "" : ", ", a.type, a.path, a.shift(), a.how);
+        what +=
+            fmt::format("{}{}.{} {:+#x} ({})", what.empty() ? "" : ", ", a.type, a.path, a.shift(), a.how);
     note("members that lie elsewhere than in the layout", what);
   }
   for (const std::string& lost : found.lost)

@@ -57,10 +57,10 @@ std::vector<std::vector<Reference>> find_references(const World& world, const st
     if (t.idle_thread) continue;
     for (const StackWord& w : kernel_stack_words(world, t)) {
       if (!is_kernel(w.value)) continue;
-      size_t i = static_cast<size_t>(
-          std::upper_bound(order.begin(), order.end(), w.value,
-                           [&](VirtAddr v, size_t n) { return v < ranges[n].low; }) -
-          order.begin());
+      size_t i =
+          static_cast<size_t>(std::upper_bound(order.begin(), order.end(), w.value,
+                                               [&](VirtAddr v, size_t n) { return v < ranges[n].low; }) -
+                              order.begin());
       while (i-- > 0 && w.value < reach[i]) {
         const Range& r = ranges[order[i]];
         const bool own = r.low >= t.thread.stack_limit && r.low < t.thread.stack_base;

@@ -110,6 +110,16 @@ Machine::Machine(MachineOptions options)
 
 // A layout that lists only some types and members is completed by its neighbour.
 std::optional<symbols::Field> Machine::field(const char* type, const char* path) const {
+  auto f = unmoved_field(type, path);
+  if (!f) return f;
+  i32 by = 0;
+  for (const MachineOptions::Moved& m : options_.moved)
+    if (std::string_view(m.type) == type && f->offset >= m.from) by = m.by;
+  f->offset = static_cast<u32>(static_cast<i64>(f->offset) + by);
+  return f;
+}
+
+std::optional<symbols::Field> Machine::unmoved_field(const char* type, const char* path) const {
   const auto t = layout_->find_type(type);
   if (const auto f = layout_->field(type, path)) return *f;
   if (neighbour_ != nullptr && (!t || t->partial))
@@ -131,7 +141,10 @@ u32 Machine::size(const char* type) const {
   auto t = layout_->find_type(type);
   if ((!t || t->size == 0) && neighbour_ != nullptr) t = neighbour_->find_type(type);
   UNHANG_CHECK(t.has_value() && t->size != 0);
-  return static_cast<u32>(t->size);
+  i32 by = 0;
+  for (const MachineOptions::Moved& m : options_.moved)
+    if (std::string_view(m.type) == type) by = std::max(by, m.by);
+  return static_cast<u32>(t->size) + static_cast<u32>(by);
 }
 
 void Machine::set(VirtAddr object, const char* type, const char* path, u64 value) {
@@ -427,6 +440,7 @@ VirtAddr Machine::add_process(const std::string& name, u64 pid, std::optional<u3
   const std::string cut = name.substr(0, 14);
   memory_.write(p + offset("_EPROCESS", "ImageFileName"), cut.c_str(), cut.size() + 1);
   init_list(p + offset("_EPROCESS", "ThreadListHead"));
+  if (has("_KPROCESS", "ThreadListHead")) init_list(p + offset("_KPROCESS", "ThreadListHead"));
   if (!kernel_only) {
     const VirtAddr image = alloc(16);
     set_string(image, "\\Device\\HarddiskVolume2\\Windows\\System32\\" + name);
@@ -444,6 +458,7 @@ VirtAddr Machine::add_process(const std::string& name, u64 pid, std::optional<u3
   const VirtAddr page = alloc(kPageSize);
   set(table, "_HANDLE_TABLE", "TableCode", page.value());
   set(table, "_HANDLE_TABLE", "NextHandleNeedingPool", 1024);
+  set(table, "_HANDLE_TABLE", "QuotaProcess", kernel_only ? 0 : p.value());
   set(p, "_EPROCESS", "ObjectTable", table.value());
   handle_tables_[p] = page;
   if (pid != 0) insert_tail(symbol("PsActiveProcessHead"), p + offset("_EPROCESS", "ActiveProcessLinks"));
@@ -471,6 +486,8 @@ VirtAddr Machine::add_thread(VirtAddr process, u64 tid) {
   init_list(t + offset("_KTHREAD", "MutantListHead"));
   init_list(t + offset("_ETHREAD", "IrpList"));
   insert_tail(process + offset("_EPROCESS", "ThreadListHead"), t + offset("_ETHREAD", "ThreadListEntry"));
+  if (has("_KPROCESS", "ThreadListHead"))
+    insert_tail(process + offset("_KPROCESS", "ThreadListHead"), t + offset("_KTHREAD", "ThreadListEntry"));
   return t;
 }
 

@@ -22,6 +22,13 @@ struct MachineOptions {
   bool encode_kdbg = false;  // as Windows 8 and later keep it; needs symbols to read
   bool exports = true;       // nt exports its functions
   int levels = 4;
+  // Members of a type at or behind `from` lie `by` bytes farther than in the layout: another patch level.
+  struct Moved {
+    const char* type;
+    u32 from;
+    i32 by;
+  };
+  std::vector<Moved> moved;
 };
 
 using Labels = std::vector<std::string>;  // "nt!KeWaitForSingleObject", innermost first
@@ -36,6 +43,7 @@ class Machine {
 
   // ---- raw structures ----
   std::optional<symbols::Field> field(const char* type, const char* path) const;
+  std::optional<symbols::Field> unmoved_field(const char* type, const char* path) const;
   bool has(const char* type, const char* path) const;
   u32 offset(const char* type, const char* path) const;
   u32 size(const char* type) const;

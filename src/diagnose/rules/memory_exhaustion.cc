@@ -61,11 +61,11 @@ void find(Context& c, std::vector<Finding>& findings) {
   constexpr size_t kMostShown = 5;
   for (size_t i = 0; i < waiting.size() && i < kMostShown; i++) {
     const ThreadNode* t = c.world.thread(waiting[i]);
-    f.evidence.push_back(c.about_thread(waiting[i],
-                                        fmt::format("{} waits {} with reason {}", c.who(waiting[i]),
-                                                    duration(t->thread.waited_ms.value_or(0)),
-                                                    nt::wait_reason_name(t->thread.wait_reason)),
-                                        Confidence::exact));
+    f.evidence.push_back(c.about_thread(
+        waiting[i],
+        fmt::format("{} waits {} with reason {}", c.who(waiting[i]),
+                    duration(t->thread.waited_ms.value_or(0)), nt::wait_reason_name(t->thread.wait_reason)),
+        Confidence::exact));
   }
   const Confidence from_symbols = Confidence::exact;
   if (m.available)
@@ -75,11 +75,10 @@ void find(Context& c, std::vector<Finding>& findings) {
                           .reads = {},
                           .check = "!vm 1"});
   if (m.committed && m.commit_limit)
-    f.evidence.push_back(
-        {.text = fmt::format("committed: {} of {}", mib(*m.committed), mib(*m.commit_limit)),
-         .confidence = from_symbols,
-         .reads = {},
-         .check = "!vm 1"});
+    f.evidence.push_back({.text = fmt::format("committed: {} of {}", mib(*m.committed), mib(*m.commit_limit)),
+                          .confidence = from_symbols,
+                          .reads = {},
+                          .check = "!vm 1"});
   for (size_t i = 0; i < m.tags.size() && i < 3; i++)
     f.evidence.push_back({.text = fmt::format("pool tag {}: {} KiB nonpaged, {} KiB paged", m.tags[i].tag,
                                               m.tags[i].nonpaged_bytes / 1024, m.tags[i].paged_bytes / 1024),
@@ -102,10 +101,11 @@ void find(Context& c, std::vector<Finding>& findings) {
                           .check = fmt::format("!process {} 1", largest->process.address)});
   }
   if (!waiting.empty()) f.chain = c.chain_to(waiting.front());
-  f.advice = {"See who uses the memory: the process and the pool tags named above (`poolmon` in the guest, "
-              "pooltag.txt says whose a tag is).",
-              "A balloon that took too much shows the same from outside: `virsh dommemstat DOMAIN`, `virsh "
-              "setmem`. A page file that is too small or on a full disk makes it worse."};
+  f.advice = {
+      "See who uses the memory: the process and the pool tags named above (`poolmon` in the guest, "
+      "pooltag.txt says whose a tag is).",
+      "A balloon that took too much shows the same from outside: `virsh dommemstat DOMAIN`, `virsh "
+      "setmem`. A page file that is too small or on a full disk makes it worse."};
   f.on_symptom = !waiting.empty() && c.touches_entry(waiting.front(), suffering);
   f.score = (waiting.empty() ? 8 : 28) + c.weight(suffering);
   findings.push_back(std::move(f));

@@ -34,16 +34,19 @@ void find(Context& c, std::vector<Finding>& findings) {
                                       [](const Pending& p) { return p.is_long() && !p.behind.empty(); });
       if (!behind) continue;
       f->confidence = weaker(f->confidence, Confidence::heuristic);
-      f->title = fmt::format("a remote procedure call over the network is not answered, the longest wait is {}; {}",
-                             duration(f->longest_ms), counted(f->waiting, "thread waits", "threads wait"));
-      f->advice = {"Find out which server the process calls (its open connections, or the RPC binding on its "
-                   "stack), and whether that one answers.",
-                   "A domain controller, DNS or licence server that is gone shows up in just this way at logon."};
+      f->title =
+          fmt::format("a remote procedure call over the network is not answered, the longest wait is {}; {}",
+                      duration(f->longest_ms), counted(f->waiting, "thread waits", "threads wait"));
+      f->advice = {
+          "Find out which server the process calls (its open connections, or the RPC binding on its "
+          "stack), and whether that one answers.",
+          "A domain controller, DNS or licence server that is gone shows up in just this way at logon."};
     } else {
       f->advice = {
           "Another machine must answer: see which server the file is on, and whether it and the network path "
           "to it are alive.",
-          "In the guest `Get-SmbConnection` and System events of the redirector (source mrxsmb, 30800 and up) "
+          "In the guest `Get-SmbConnection` and System events of the redirector (source mrxsmb, 30800 and "
+          "up) "
           "name it."};
     }
     findings.push_back(std::move(*f));

@@ -69,14 +69,15 @@ void find(Context& c, std::vector<Finding>& findings) {
   std::vector<VirtAddr> suffering = late;
   suffering.insert(suffering.end(), ready.begin(), ready.end());
   Finding f{.rule = "starved-vm", .verdict = "starved-vm", .confidence = Confidence::heuristic};
-  f.title = fmt::format("the virtual machine does not run: all {} processors are idle, but {}{}{}",
-                        w.target().cpus().size(),
-                        late.empty() ? "" : fmt::format("{} due for up to {} and have not fired",
-                                                        counted(late.size(), "timer has been", "timers have been"),
-                                                        duration(longest)),
-                        late.empty() || ready.empty() ? "" : ", and ",
-                        ready.empty() ? "" : fmt::format("{} ready and not run",
-                                                         counted(ready.size(), "thread is", "threads are")));
+  f.title = fmt::format(
+      "the virtual machine does not run: all {} processors are idle, but {}{}{}", w.target().cpus().size(),
+      late.empty()
+          ? ""
+          : fmt::format("{} due for up to {} and have not fired",
+                        counted(late.size(), "timer has been", "timers have been"), duration(longest)),
+      late.empty() || ready.empty() ? "" : ", and ",
+      ready.empty() ? ""
+                    : fmt::format("{} ready and not run", counted(ready.size(), "thread is", "threads are")));
   if (halted == w.target().cpus().size())
     f.evidence.push_back({.text = "every virtual processor is halted (the dump records it)",
                           .confidence = Confidence::exact,
@@ -84,22 +85,25 @@ void find(Context& c, std::vector<Finding>& findings) {
                           .check = "!running -i"});
   constexpr size_t kMostShown = 5;
   for (size_t i = 0; i < late.size() && i < kMostShown; i++)
-    f.evidence.push_back(c.about_thread(
-        late[i], fmt::format("the timer that {} waits on was due {} ago", c.who(late[i]),
-                             duration(*overdue_ms(w, *w.thread(late[i])))),
-        Confidence::derived));
+    f.evidence.push_back(
+        c.about_thread(late[i],
+                       fmt::format("the timer that {} waits on was due {} ago", c.who(late[i]),
+                                   duration(*overdue_ms(w, *w.thread(late[i])))),
+                       Confidence::derived));
   for (size_t i = 0; i < ready.size() && i < kMostShown; i++)
-    f.evidence.push_back(c.about_thread(
-        ready[i], fmt::format("{} has been ready for {}", c.who(ready[i]),
-                              duration(w.clock().ms(*w.thread(ready[i])->thread.ticks))),
-        Confidence::derived));
+    f.evidence.push_back(
+        c.about_thread(ready[i],
+                       fmt::format("{} has been ready for {}", c.who(ready[i]),
+                                   duration(w.clock().ms(*w.thread(ready[i])->thread.ticks))),
+                       Confidence::derived));
   f.waiting = suffering.size();
   f.longest_ms = longest;
-  f.advice = {"Look at the host, not at the guest: is the domain paused (`virsh domstate --reason`), are its vCPU "
-              "threads starved (steal time, cgroup limits, an overcommitted host)?",
-              "A guest that was saved, migrated or snapshotted and did not come back right shows this, and so does a "
-              "clock source that stopped (`virsh qemu-monitor-command DOMAIN --hmp 'info status'`).",
-              "Two dumps ten seconds apart tell whether its clock moves at all: `unhang diff`."};
+  f.advice = {
+      "Look at the host, not at the guest: is the domain paused (`virsh domstate --reason`), are its vCPU "
+      "threads starved (steal time, cgroup limits, an overcommitted host)?",
+      "A guest that was saved, migrated or snapshotted and did not come back right shows this, and so does a "
+      "clock source that stopped (`virsh qemu-monitor-command DOMAIN --hmp 'info status'`).",
+      "Two dumps ten seconds apart tell whether its clock moves at all: `unhang diff`."};
   f.score = 25 + c.weight(suffering);
   findings.push_back(std::move(f));
 }

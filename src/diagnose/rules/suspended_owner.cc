@@ -38,14 +38,16 @@ void find(Context& c, std::vector<Finding>& findings) {
         Confidence::exact));
     for (const waits::Held& h : c.graph.held_by(head))
       if (const Lock* lock = c.world.lock(h.object, head))
-        f.evidence.push_back(c.about_lock(*lock,
-                                          fmt::format("{} {}{} is held by it; {} for it", lock->kind,
-                                                      lock->address, lock->name.empty() ? "" : " " + lock->name,
-                                                      counted(lock->waiters.size(), "thread waits", "threads wait")),
-                                          lock->confidence));
-    f.advice = {"Somebody suspended the thread or its process: a debugger, a dump or backup tool, a job, the "
-                "task manager. Resume it, or end the process.",
-                "Security products suspend processes that they inspect: look at their logs at that time."};
+        f.evidence.push_back(
+            c.about_lock(*lock,
+                         fmt::format("{} {}{} is held by it; {} for it", lock->kind, lock->address,
+                                     lock->name.empty() ? "" : " " + lock->name,
+                                     counted(lock->waiters.size(), "thread waits", "threads wait")),
+                         lock->confidence));
+    f.advice = {
+        "Somebody suspended the thread or its process: a debugger, a dump or backup tool, a job, the "
+        "task manager. Resume it, or end the process.",
+        "Security products suspend processes that they inspect: look at their logs at that time."};
     f.on_symptom = c.touches_entry(head, behind.threads);
     f.score = 30 + c.weight(behind.threads);
     findings.push_back(std::move(f));

@@ -72,19 +72,19 @@ void find(Context& c, std::vector<Finding>& findings) {
     f.waiting = suffering.size();
     f.longest_ms = longest;
     const bool itself = cause->second.size() == 1 && cause->second.front() == head;
-    f.title = fmt::format(
-        "all {} of {} wait and {} behind them; {}",
-        counted(q.workers.size(), "worker", "workers"), q.name,
-        counted(q.queue.entries.size(), "item is queued", "items are queued"),
-        itself ? fmt::format("{} has waited for {}", c.who(head), duration(longest))
-               : fmt::format("{} of them wait for {}", cause->second.size(), c.who(head)));
-    f.evidence.push_back({.text = fmt::format("{}: {} bound to it, none waits for work; {} queued; all of them have "
-                                              "waited for {} to {}",
-                                              q.name, counted(q.workers.size(), "thread is", "threads are"),
-                                              q.queue.entries.size(), duration(shortest), duration(longest)),
-                          .confidence = Confidence::derived,
-                          .reads = {},
-                          .check = q.executive ? "!exqueue" : fmt::format("dt nt!_KQUEUE {}", q.queue.address)});
+    f.title = fmt::format("all {} of {} wait and {} behind them; {}",
+                          counted(q.workers.size(), "worker", "workers"), q.name,
+                          counted(q.queue.entries.size(), "item is queued", "items are queued"),
+                          itself ? fmt::format("{} has waited for {}", c.who(head), duration(longest))
+                                 : fmt::format("{} of them wait for {}", cause->second.size(), c.who(head)));
+    f.evidence.push_back(
+        {.text = fmt::format("{}: {} bound to it, none waits for work; {} queued; all of them have "
+                             "waited for {} to {}",
+                             q.name, counted(q.workers.size(), "thread is", "threads are"),
+                             q.queue.entries.size(), duration(shortest), duration(longest)),
+         .confidence = Confidence::derived,
+         .reads = {},
+         .check = q.executive ? "!exqueue" : fmt::format("dt nt!_KQUEUE {}", q.queue.address)});
     if (q.queue.most_threads > 0 && q.queue.threads >= q.queue.most_threads)
       f.evidence.push_back({.text = fmt::format("the queue has {} of at most {} threads: no more are made",
                                                 q.queue.threads, q.queue.most_threads),
@@ -105,15 +105,18 @@ void find(Context& c, std::vector<Finding>& findings) {
       const ThreadNode* t = c.world.thread(cause->second[i]);
       f.evidence.push_back(c.about_thread(
           cause->second[i],
-          fmt::format("worker {} waits {}{}", c.who(cause->second[i]), duration(t->thread.waited_ms.value_or(0)),
-                      t->waits.empty() ? "" : fmt::format(" for {}: {}", t->waits.front().kind, t->waits.front().detail)),
+          fmt::format(
+              "worker {} waits {}{}", c.who(cause->second[i]), duration(t->thread.waited_ms.value_or(0)),
+              t->waits.empty() ? ""
+                               : fmt::format(" for {}: {}", t->waits.front().kind, t->waits.front().detail)),
           t->waits.empty() ? Confidence::exact : t->waits.front().confidence));
     }
-    f.advice = {fmt::format("Look at what {} does: the workers come back when it does.", c.who(head)),
-                "Adding workers only helps until they wait for the same; a driver that blocks in a worker for long "
-                "is the thing to mend.",
-                "Windows writes a live kernel report IO_THREADPOOL_DEADLOCK (0x1C5) when it sees this: look in "
-                "C:\\Windows\\LiveKernelReports."};
+    f.advice = {
+        fmt::format("Look at what {} does: the workers come back when it does.", c.who(head)),
+        "Adding workers only helps until they wait for the same; a driver that blocks in a worker for long "
+        "is the thing to mend.",
+        "Windows writes a live kernel report IO_THREADPOOL_DEADLOCK (0x1C5) when it sees this: look in "
+        "C:\\Windows\\LiveKernelReports."};
     f.on_symptom = c.touches_entry(head, suffering);
     f.score = (q.executive ? 35 : 18) + c.weight(suffering);
     findings.push_back(std::move(f));

@@ -41,6 +41,7 @@ struct CriticalSection {
 };
 
 // Errors: those of reading.
-Result<CriticalSection> read_critical_section(const Target& target, const Source<VirtAddr>& space, VirtAddr va);
+Result<CriticalSection> read_critical_section(const Target& target, const Source<VirtAddr>& space,
+                                              VirtAddr va);
 
 }  // namespace unhang::nt

@@ -23,8 +23,8 @@ Result<VirtAddr> slots_of(const Object& thread) {
 
 }  // namespace
 
-// A slot that is free has neither byte set: seen in a real dump of 19041, where AbEntrySummary is 0x3f (it counts
-// what is free) and all six slots are zero but for EntryOffset and a SessionState of ffffffff.
+// A slot that is free has neither byte set: seen in a real dump of 19041, where AbEntrySummary is 0x3f (it
+// counts what is free) and all six slots are zero but for EntryOffset and a SessionState of ffffffff.
 std::vector<LockEntry> read_lock_entries(const Target& target, VirtAddr thread) {
   std::vector<LockEntry> out;
   const auto slots = slots_of(Object(target, thread));

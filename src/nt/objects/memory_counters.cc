@@ -65,7 +65,8 @@ void read_pool(const Target& target, MemoryCounters& out) {
     t.paged_bytes = o.value_or(POOL_TRACKER_TABLE::PagedBytes, 0);
     t.nonpaged_count =
         o.value_or(POOL_TRACKER_TABLE::NonPagedAllocs, 0) - o.value_or(POOL_TRACKER_TABLE::NonPagedFrees, 0);
-    t.paged_count = o.value_or(POOL_TRACKER_TABLE::PagedAllocs, 0) - o.value_or(POOL_TRACKER_TABLE::PagedFrees, 0);
+    t.paged_count =
+        o.value_or(POOL_TRACKER_TABLE::PagedAllocs, 0) - o.value_or(POOL_TRACKER_TABLE::PagedFrees, 0);
     constexpr u64 kImpossible = u64{1} << 46;
     if (t.nonpaged_bytes > kImpossible || t.paged_bytes > kImpossible) continue;
     out.nonpaged_bytes += t.nonpaged_bytes;

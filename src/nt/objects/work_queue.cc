@@ -40,7 +40,8 @@ Result<WorkQueue> read_work_queue(const Target& target, VirtAddr va) {
   const auto size = target.layouts().size_of("_EX_WORK_QUEUE");
   if (size && target.bind(EX_WORK_QUEUE::ThreadCount).has_value()) {
     // Only the executive's queues have these behind them; for others they are somebody else's bytes.
-    const i32 threads = o.value_or(EX_WORK_QUEUE::ThreadCount, 0), most = o.value_or(EX_WORK_QUEUE::MaxThreads, 0);
+    const i32 threads = o.value_or(EX_WORK_QUEUE::ThreadCount, 0),
+              most = o.value_or(EX_WORK_QUEUE::MaxThreads, 0);
     constexpr i32 kMostWorkers = 1 << 14;
     if (threads > 0 && threads <= kMostWorkers && most >= 0 && most <= kMostWorkers) {
       q.threads = threads;

@@ -65,8 +65,8 @@ void queued(World& world, Edge& edge, const nt::AlpcMessage& message) {
                                         name_of(world, port_va), who);
   for (const ThreadNode* t : busy) {
     if (edge.candidates.size() >= kMostCandidates) break;
-    edge.candidates.push_back(
-        {t->thread.address, bound ? "a worker of the port that does something else" : "a thread of the server"});
+    edge.candidates.push_back({t->thread.address, bound ? "a worker of the port that does something else"
+                                                        : "a thread of the server"});
   }
   if (bound && busy.size() == workers.size()) {
     // Every worker is at work: whichever ends first takes it.
@@ -90,16 +90,17 @@ void find(World& world) {
   for (size_t i = 0; i < world.threads.size(); i++) {
     if (!world.threads[i].waiting() || world.threads[i].thread.wait_reason != nt::kWrLpcReply) continue;
     const VirtAddr from = world.threads[i].thread.address;
-    const VirtAddr object =
-        world.threads[i].thread.wait_blocks.empty() ? from : world.threads[i].thread.wait_blocks.front().object;
+    const VirtAddr object = world.threads[i].thread.wait_blocks.empty()
+                                ? from
+                                : world.threads[i].thread.wait_blocks.front().object;
     const auto message = nt::awaited_message(world.target(), from);
     if (!message) {
-      world.add_wait(world.threads[i],
-                     {.object = object,
-                      .kind = "ALPC",
-                      .nature = WaitNature::event,
-                      .detail = fmt::format("reply to a message that cannot be read: {}", text(message.error())),
-                      .confidence = Confidence::derived});
+      world.add_wait(world.threads[i], {.object = object,
+                                        .kind = "ALPC",
+                                        .nature = WaitNature::event,
+                                        .detail = fmt::format("reply to a message that cannot be read: {}",
+                                                              text(message.error())),
+                                        .confidence = Confidence::derived});
       continue;
     }
     const Confidence confidence =
@@ -114,9 +115,9 @@ void find(World& world) {
       world.add_edge(edge);
     } else {
       queued(world, edge, *message);
-      detail = fmt::format("reply to message {} that nobody has taken from port {}", message->address,
-                           name_of(world, is_kernel(message->queue_port) ? message->queue_port
-                                                                         : message->connection_port));
+      detail = fmt::format(
+          "reply to message {} that nobody has taken from port {}", message->address,
+          name_of(world, is_kernel(message->queue_port) ? message->queue_port : message->connection_port));
     }
     world.add_wait(world.threads[i], {.object = object,
                                       .kind = "ALPC",

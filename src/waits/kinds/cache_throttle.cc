@@ -58,13 +58,14 @@ void find(World& world) {
         if (it != world.files.end()) file = it->second.file.full_path();
       }
       const Confidence confidence = block ? Confidence::derived : Confidence::heuristic;
-      world.add_wait(t, {.object = b.object,
-                         .kind = "write throttle",
-                         .nature = WaitNature::io,
-                         .detail = fmt::format("the cache manager holds the write back: too many dirty pages{}{}",
-                                               block ? fmt::format(" ({} bytes)", block->bytes) : "",
-                                               file.empty() ? "" : ", " + file),
-                         .confidence = confidence});
+      world.add_wait(
+          t, {.object = b.object,
+              .kind = "write throttle",
+              .nature = WaitNature::io,
+              .detail = fmt::format("the cache manager holds the write back: too many dirty pages{}{}",
+                                    block ? fmt::format(" ({} bytes)", block->bytes) : "",
+                                    file.empty() ? "" : ", " + file),
+              .confidence = confidence});
       world.add_edge({.from = t.thread.address,
                       .kind = "write throttle",
                       .object = block ? block->address : b.object,

@@ -114,17 +114,19 @@ void find(World& world) {
                               .confidence = found->confidence});
     } else {
       // The thread has ended without leaving it, and is on no list any more.
-      edge.note = fmt::format("its owner, thread id {:#x}, is no thread of the process any more", c.owner_tid);
+      edge.note =
+          fmt::format("its owner, thread id {:#x}, is no thread of the process any more", c.owner_tid);
       fresh.owners.push_back({.tid = c.owner_tid, .alive = false, .confidence = found->confidence});
     }
     Lock& lock = world.add_lock(std::move(fresh));
     lock.waiters.push_back(
         {.thread = t.thread.address, .access = "exclusive", .waited_ms = t.thread.waited_ms});
-    world.add_wait(t, {.object = t.thread.wait_blocks.empty() ? c.address : t.thread.wait_blocks.front().object,
-                       .kind = "critical section",
-                       .nature = WaitNature::lock,
-                       .detail = fmt::format("critical section {} {}", c.address, lock.name),
-                       .confidence = found->confidence});
+    world.add_wait(t,
+                   {.object = t.thread.wait_blocks.empty() ? c.address : t.thread.wait_blocks.front().object,
+                    .kind = "critical section",
+                    .nature = WaitNature::lock,
+                    .detail = fmt::format("critical section {} {}", c.address, lock.name),
+                    .confidence = found->confidence});
     world.add_edge(std::move(edge));
   }
 }

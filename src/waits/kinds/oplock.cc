@@ -41,7 +41,8 @@ void find(World& world) {
     if (!t.waiting() || t.nature() == WaitNature::lock || !in_oplock_package(t)) continue;
     const VirtAddr object =
         t.thread.wait_blocks.empty() ? t.thread.address : t.thread.wait_blocks.front().object;
-    Edge edge{.from = t.thread.address, .kind = "oplock", .object = object, .confidence = Confidence::heuristic};
+    Edge edge{
+        .from = t.thread.address, .kind = "oplock", .object = object, .confidence = Confidence::heuristic};
     std::string file;
     for (const size_t own : t.irps) {
       const IrpNode& mine = world.irps[own];
@@ -53,7 +54,8 @@ void find(World& world) {
                           (!mine.file.empty() && other.file == mine.file);
         if (same && edge.candidates.size() < kMostCandidates)
           edge.candidates.push_back(
-              {other.irp.thread, fmt::format("its request {} holds an oplock on the file", other.irp.address)});
+              {other.irp.thread,
+               fmt::format("its request {} holds an oplock on the file", other.irp.address)});
       }
     }
     if (edge.candidates.size() == 1) {
@@ -63,11 +65,12 @@ void find(World& world) {
       edge.note = edge.candidates.empty() ? "no pending oplock request for the file was found"
                                           : "several oplocks on the file";
     }
-    world.add_wait(t, {.object = object,
-                       .kind = "oplock",
-                       .nature = WaitNature::request,
-                       .detail = fmt::format("acknowledgement of an oplock break{}{}", file.empty() ? "" : " on ", file),
-                       .confidence = Confidence::heuristic});
+    world.add_wait(
+        t, {.object = object,
+            .kind = "oplock",
+            .nature = WaitNature::request,
+            .detail = fmt::format("acknowledgement of an oplock break{}{}", file.empty() ? "" : " on ", file),
+            .confidence = Confidence::heuristic});
     world.add_edge(std::move(edge));
   }
 }

@@ -3,7 +3,8 @@
 // thread, and some callers do without), who has the lock's address on his stack is a candidate.
 //
 // Facts: _EX_PUSH_LOCK in public PDBs; the wait block, public in 7601's PDB only, begins with the event that
-// the thread waits for. Seen in published output: lock value ffffc188`1ca0f283, wait object ffffc188`1ca0f280.
+// the thread waits for. Seen in published output: lock value ffffc188`1ca0f283, wait object
+// ffffc188`1ca0f280.
 #include <algorithm>
 #include <map>
 #include <unordered_map>
@@ -118,8 +119,7 @@ void find_candidates(World& world, std::vector<Edge>& open) {
       Lock& held = world.add_lock(*lock);
       const bool listed = std::any_of(held.owners.begin(), held.owners.end(),
                                       [&](const LockOwner& o) { return o.thread == e.to; });
-      if (!listed)
-        held.owners.push_back({.thread = e.to, .count = 1, .confidence = Confidence::heuristic});
+      if (!listed) held.owners.push_back({.thread = e.to, .count = 1, .confidence = Confidence::heuristic});
     } else {
       e.note = e.candidates.empty() ? "a push lock names no owner, and no thread has a record of it"
                                     : "a push lock names no owner: several threads know its address";
@@ -183,11 +183,12 @@ void find(World& world) {
       }
     }
     if (known) continue;
-    world.add_wait(t, {.object = t.thread.wait_blocks.empty() ? VirtAddr() : t.thread.wait_blocks.front().object,
-                       .kind = "push lock",
-                       .nature = WaitNature::lock,
-                       .detail = "a push lock whose address neither a lock entry nor the stack tells",
-                       .confidence = Confidence::derived});
+    world.add_wait(t,
+                   {.object = t.thread.wait_blocks.empty() ? VirtAddr() : t.thread.wait_blocks.front().object,
+                    .kind = "push lock",
+                    .nature = WaitNature::lock,
+                    .detail = "a push lock whose address neither a lock entry nor the stack tells",
+                    .confidence = Confidence::derived});
   }
   find_candidates(world, open);
 }

@@ -52,12 +52,13 @@ void find(World& world) {
     } else {
       edge.note = "several threads keep a pointer to the waiter's event on their stacks";
     }
-    world.add_wait(t, {.object = waits[i].second,
-                       .kind = "event",
-                       .nature = WaitNature::request,
-                       .detail = edge.to.is_null() ? edge.note
-                                                   : fmt::format("{} works for it: {}", world.who(edge.to), edge.note),
-                       .confidence = Confidence::heuristic});
+    world.add_wait(
+        t, {.object = waits[i].second,
+            .kind = "event",
+            .nature = WaitNature::request,
+            .detail = edge.to.is_null() ? edge.note
+                                        : fmt::format("{} works for it: {}", world.who(edge.to), edge.note),
+            .confidence = Confidence::heuristic});
     world.add_edge(std::move(edge));
   }
 }

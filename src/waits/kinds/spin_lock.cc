@@ -15,12 +15,12 @@ namespace {
 
 constexpr u64 kQueues = 17, kQueueSize = 0x10, kWaits = 1, kOwns = 2;
 constexpr const char* kNames[kQueues] = {
-    "LockQueueUnusedSpare0", "LockQueueUnusedSpare1",    "LockQueueUnusedSpare2",
-    "LockQueueUnusedSpare3", "LockQueueVacbLock",        "LockQueueMasterLock",
-    "LockQueueNonPagedPoolLock", "LockQueueIoCancelLock", "LockQueueUnusedSpare8",
-    "LockQueueIoVpbLock",    "LockQueueIoDatabaseLock",  "LockQueueIoCompletionLock",
-    "LockQueueNtfsStructLock", "LockQueueAfdWorkQueueLock", "LockQueueBcbLock",
-    "LockQueueUnusedSpare15", "LockQueueUnusedSpare16"};
+    "LockQueueUnusedSpare0",     "LockQueueUnusedSpare1",     "LockQueueUnusedSpare2",
+    "LockQueueUnusedSpare3",     "LockQueueVacbLock",         "LockQueueMasterLock",
+    "LockQueueNonPagedPoolLock", "LockQueueIoCancelLock",     "LockQueueUnusedSpare8",
+    "LockQueueIoVpbLock",        "LockQueueIoDatabaseLock",   "LockQueueIoCompletionLock",
+    "LockQueueNtfsStructLock",   "LockQueueAfdWorkQueueLock", "LockQueueBcbLock",
+    "LockQueueUnusedSpare15",    "LockQueueUnusedSpare16"};
 
 void numbered(World& world) {
   struct State {
@@ -68,8 +68,9 @@ void numbered(World& world) {
 
 // The lock that a spinning processor has in a register: taken, and outside of the stack.
 std::optional<VirtAddr> lock_in_register(const World& world, const nt::Cpu& cpu, const ThreadNode& t) {
-  static constexpr int kOrder[] = {dump::rcx, dump::rbx, dump::rdi, dump::rsi, dump::rdx, dump::r8,  dump::r9,
-                                   dump::r10, dump::r11, dump::r12, dump::r13, dump::r14, dump::r15, dump::rax};
+  static constexpr int kOrder[] = {dump::rcx, dump::rbx, dump::rdi, dump::rsi, dump::rdx,
+                                   dump::r8,  dump::r9,  dump::r10, dump::r11, dump::r12,
+                                   dump::r13, dump::r14, dump::r15, dump::rax};
   for (const int r : kOrder) {
     const VirtAddr va(cpu.state->gpr[static_cast<size_t>(r)]);
     if (!is_kernel(va) || va.value() % 4 != 0) continue;
@@ -87,10 +88,8 @@ void plain(World& world) {
     if (t == nullptr || !cpu.state || !spin_frame(t->stack)) continue;
     const auto lock = lock_in_register(world, cpu, *t);
     if (!lock) continue;
-    Edge edge{.from = t->thread.address,
-              .kind = "spin lock",
-              .object = *lock,
-              .confidence = Confidence::heuristic};
+    Edge edge{
+        .from = t->thread.address, .kind = "spin lock", .object = *lock, .confidence = Confidence::heuristic};
     for (const nt::Cpu& other : world.target().cpus()) {
       const ThreadNode* o = world.thread(other.current_thread);
       if (o == nullptr || o == t || o->idle_thread || spin_frame(o->stack)) continue;
@@ -106,9 +105,11 @@ void plain(World& world) {
       edge.to = edge.candidates.front().thread;
       edge.note = edge.candidates.front().why;
     }
-    Lock fresh{.address = *lock, .kind = "spin lock", .mode = "exclusive", .confidence = Confidence::heuristic};
+    Lock fresh{
+        .address = *lock, .kind = "spin lock", .mode = "exclusive", .confidence = Confidence::heuristic};
     fresh.name = world.target().symbolize(*lock);
-    if (!edge.to.is_null()) fresh.owners.push_back({.thread = edge.to, .count = 1, .confidence = Confidence::heuristic});
+    if (!edge.to.is_null())
+      fresh.owners.push_back({.thread = edge.to, .count = 1, .confidence = Confidence::heuristic});
     world.add_lock(std::move(fresh))
         .waiters.push_back({.thread = t->thread.address, .access = "exclusive", .waited_ms = {}});
     world.add_edge(std::move(edge));

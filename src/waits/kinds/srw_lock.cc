@@ -62,11 +62,12 @@ void find(World& world) {
         t.thread.wait_blocks.empty() ? t.thread.address : t.thread.wait_blocks.front().object;
     const auto lock = lock_of(world, t, p);
     if (!lock) {
-      world.add_wait(t, {.object = object,
-                         .kind = t.thread.wait_reason == nt::kWrKeyedEvent ? "keyed event" : "WaitOnAddress",
-                         .nature = WaitNature::event,
-                         .detail = "a slim lock, a condition variable or WaitOnAddress: nobody records who ends it",
-                         .confidence = Confidence::derived});
+      world.add_wait(
+          t, {.object = object,
+              .kind = t.thread.wait_reason == nt::kWrKeyedEvent ? "keyed event" : "WaitOnAddress",
+              .nature = WaitNature::event,
+              .detail = "a slim lock, a condition variable or WaitOnAddress: nobody records who ends it",
+              .confidence = Confidence::derived});
       continue;
     }
     Lock fresh{.address = *lock,
@@ -76,7 +77,8 @@ void find(World& world) {
                .mode = "exclusive",
                .confidence = Confidence::heuristic};
     world.add_lock(std::move(fresh))
-        .waiters.push_back({.thread = t.thread.address, .access = "unknown", .waited_ms = t.thread.waited_ms});
+        .waiters.push_back(
+            {.thread = t.thread.address, .access = "unknown", .waited_ms = t.thread.waited_ms});
     world.add_wait(t, {.object = object,
                        .kind = "SRW lock",
                        .nature = WaitNature::lock,

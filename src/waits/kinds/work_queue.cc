@@ -41,8 +41,9 @@ void collect(World& world) {
     for (const ThreadNode* t : threads) {
       q.workers.push_back(t->thread.address);
       q.executive &= t->thread.pid == 4;
-      const bool idle = t->waiting() && std::any_of(t->thread.wait_blocks.begin(), t->thread.wait_blocks.end(),
-                                                    [&](const nt::WaitBlock& b) { return b.object == va; });
+      const bool idle =
+          t->waiting() && std::any_of(t->thread.wait_blocks.begin(), t->thread.wait_blocks.end(),
+                                      [&](const nt::WaitBlock& b) { return b.object == va; });
       if (idle) q.idle.push_back(t->thread.address);
     }
     q.name = name_of(world, q);
@@ -85,11 +86,12 @@ void tie_items(World& world) {
                             .detail = fmt::format("work item {} ({}) that lies in {}", item->address,
                                                   routine.empty() ? hex(item->routine) : routine, q.name),
                             .confidence = Confidence::heuristic});
-      Edge edge{.from = t->thread.address,
-                .kind = "work item",
-                .object = item->address,
-                .confidence = Confidence::heuristic,
-                .note = fmt::format("queued behind {} other items; its parameter leads to the waiter's stack", i)};
+      Edge edge{
+          .from = t->thread.address,
+          .kind = "work item",
+          .object = item->address,
+          .confidence = Confidence::heuristic,
+          .note = fmt::format("queued behind {} other items; its parameter leads to the waiter's stack", i)};
       if (!q.idle.empty()) {
         world.add_edge(std::move(edge));  // a worker is free: it will be taken
         continue;

@@ -17,9 +17,9 @@ using Json = nlohmann::json;
 using Words = std::set<std::string>;
 
 const Words kConfidence{"exact", "derived", "heuristic", "guess"};
-const Words kVerdicts{"deadlock",          "busy-owner",  "io-stall",      "cpu-spin", "worker-exhaustion",
-                      "memory-exhaustion", "remote-wait", "orphaned-lock", "no-hang",  "unknown",
-                      "suspended-owner",   "starved-vm"};
+const Words kVerdicts{"deadlock",          "busy-owner",        "io-stall",        "cpu-spin",
+                      "worker-exhaustion", "memory-exhaustion", "remote-wait",     "orphaned-lock",
+                      "no-hang",           "unknown",           "suspended-owner", "starved-vm"};
 const Words kStates{
     "Initialized", "Ready",      "Running",       "Standby",          "Terminated",
     "Waiting",     "Transition", "DeferredReady", "GateWaitObsolete", "WaitingForProcessInSwap"};

@@ -1,0 +1,92 @@
+// Patch levels of a build whose members lie elsewhere than in the built-in layout: found by what the dump's own
+// objects, KDBG and the kernel's code say.
+#include "nt/layout_inference.h"
+
+#include <gtest/gtest.h>
+
+#include "diagnose/diagnose.h"
+#include "nt/member.h"
+#include "nt/objects/process.h"
+#include "nt/objects/thread.h"
+#include "synth/scene.h"
+
+namespace unhang {
+namespace {
+
+using Moved = synth::MachineOptions::Moved;
+
+struct PatchLevel {
+  const char* name;
+  const char* build;
+  std::vector<Moved> moved;
+};
+
+// 7601.17514 has a KTHREAD of 0x360 bytes, 7601.24540 one of 0x368: all of ETHREAD lies 8 bytes earlier.
+const PatchLevel kLevels[] = {
+    {"ethread_7601_17514", "6.1.7601.24540", {{"_ETHREAD", 0x360, -8}}},
+    {"ethread_later", "10.0.19041.804", {{"_ETHREAD", 0x430, 0x50}}},
+    {"eprocess_tail", "10.0.17763.379", {{"_EPROCESS", 0x3f0, 0x10}}},
+    {"both", "10.0.22000.318", {{"_EPROCESS", 0x430, 0x20}, {"_ETHREAD", 0x480, -0x10}}},
+    {"eprocess_9600", "6.3.9600.19913", {{"_EPROCESS", 0x430, -8}, {"_ETHREAD", 0x5d0, 0x10}}},
+};
+
+class InferenceTest : public testing::TestWithParam<PatchLevel> {};
+
+// Every scene on each patch level, without symbols: the same verdict and culprit as on the known one.
+TEST_P(InferenceTest, SameVerdict) {
+  for (const synth::NamedScene& situation : synth::kScenes) {
+    SCOPED_TRACE(situation.name);
+    const synth::Scene scene = situation.make({.build = GetParam().build, .moved = GetParam().moved});
+    const auto target = nt::Target::open(scene.machine->dump(), {});
+    ASSERT_TRUE(target.has_value()) << text(target.error());
+    waits::World world(**target);
+    const diagnose::Diagnosis d = diagnose::diagnose(world, {});
+    EXPECT_STREQ(d.verdict.cls, scene.verdict.c_str()) << d.verdict.summary;
+    if (!scene.culprit.is_null() && d.verdict.finding) {
+      EXPECT_EQ(d.findings[*d.verdict.finding].culprit.thread, scene.culprit) << d.verdict.summary;
+    }
+    // Never surer than a known layout that fits.
+    EXPECT_GE(d.verdict.confidence, Confidence::derived);
+  }
+}
+
+TEST_P(InferenceTest, SaysWhatMoved) {
+  const synth::Scene scene = synth::healthy({.build = GetParam().build, .moved = GetParam().moved});
+  const auto target = nt::Target::open(scene.machine->dump(), {});
+  ASSERT_TRUE(target.has_value());
+  bool said = false;
+  for (const nt::Known& k : (*target)->known()) said |= k.what == "members that lie elsewhere than in the layout";
+  EXPECT_TRUE(said);
+}
+
+INSTANTIATE_TEST_SUITE_P(PatchLevels, InferenceTest, testing::ValuesIn(kLevels),
+                         [](const auto& i) { return std::string(i.param.name); });
+
+// A layout that fits is left alone.
+TEST(Inference, NothingMovesWhereNothingMoved) {
+  const synth::Scene scene = synth::busy_owner({.build = "10.0.19041.804"});
+  const auto target = nt::Target::open(scene.machine->dump(), {});
+  ASSERT_TRUE(target.has_value());
+  for (const nt::Known& k : (*target)->known()) EXPECT_NE(k.what, "members that lie elsewhere than in the layout") << k.how;
+  EXPECT_EQ((*target)->bind(nt::ETHREAD::IrpList)->confidence, Confidence::derived);
+}
+
+TEST(Inference, OffsetsInCode) {
+  const auto offset = [](std::vector<u8> code) { return nt::offset_in_code(code); };
+  // mov rax, [rcx+440h]; ret, as PsGetProcessId of 19041.
+  EXPECT_EQ(offset({0x48, 0x8b, 0x81, 0x40, 0x04, 0, 0, 0xc3}), 0x440u);
+  // lea rax, [rcx+5A8h]; ret
+  EXPECT_EQ(offset({0x48, 0x8d, 0x81, 0xa8, 0x05, 0, 0, 0xc3}), 0x5a8u);
+  // mov eax, [rcx+20h]; ret
+  EXPECT_EQ(offset({0x8b, 0x41, 0x20, 0xc3, 0, 0, 0, 0, 0}), 0x20u);
+  // mov rax, gs:[188h]; mov rax, [rax+4C0h]; ret, as IoGetTopLevelIrp.
+  EXPECT_EQ(offset({0x65, 0x48, 0x8b, 0x04, 0x25, 0x88, 1, 0, 0, 0x48, 0x8b, 0x80, 0xc0, 0x04, 0, 0, 0xc3}), 0x4c0u);
+  // Other registers, other instructions, no return, cut.
+  EXPECT_FALSE(offset({0x48, 0x8b, 0x82, 0x40, 0x04, 0, 0, 0xc3}).has_value());
+  EXPECT_FALSE(offset({0x48, 0x8b, 0x81, 0x40, 0x04, 0, 0, 0x90, 0xc3}).has_value());
+  EXPECT_FALSE(offset({0x48, 0x83, 0xec, 0x28, 0xe8, 0, 0, 0, 0}).has_value());
+  EXPECT_FALSE(offset({0x48, 0x8b}).has_value());
+}
+
+}  // namespace
+}  // namespace unhang
