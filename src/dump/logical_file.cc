@@ -1,5 +1,8 @@
 #include "dump/logical_file.h"
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstring>
 
 #include "dump/overlay.h"
@@ -11,9 +14,29 @@ namespace {
 constexpr u64 kFlatHeader = 4096;
 // Offsets are signed 64-bit numbers. No dump is larger than this.
 constexpr u64 kMostSize = u64{1} << 56;
+// QEMU writes segments of up to 16 KiB: this many are a terabyte. Tiny segments must not eat our memory.
+constexpr u64 kMostSegments = u64{1} << 26;
+constexpr u64 kReportEvery = u64{1} << 16;  // segments: a gigabyte of QEMU's
 
 std::unexpected<Error> bad(const char* detail, u64 offset = 0) {
   return fail(Error{.why = Why::bad_file, .offset = offset, .type = "flattened kdump", .detail = detail});
+}
+
+// Where a segment goes and how long it is; nothing at the end of the file. Read, not looked at in the
+// mapping: a fault for each header takes longer, and what was looked at counts as memory that is in use.
+std::optional<std::pair<u64, u64>> segment_header(const File& file, u64 at) {
+  u64 words[2];
+  if (file.descriptor() < 0) {
+    const auto bytes = file.bytes().sub(at, sizeof words);
+    if (!bytes) return std::nullopt;
+    std::memcpy(words, bytes->data(), sizeof words);
+  } else {
+    ssize_t n = 0;
+    do n = pread(file.descriptor(), words, sizeof words, static_cast<off_t>(at));
+    while (n < 0 && errno == EINTR);
+    if (n != sizeof words) return std::nullopt;
+  }
+  return std::pair(__builtin_bswap64(words[0]), __builtin_bswap64(words[1]));
 }
 
 }  // namespace
@@ -29,7 +52,7 @@ bool LogicalFile::is_flattened(const File& file) {
   return file.bytes().starts_with("makedumpfile");
 }
 
-Result<LogicalFile> LogicalFile::flattened(std::shared_ptr<const File> file) {
+Result<LogicalFile> LogicalFile::flattened(std::shared_ptr<const File> file, const Progress& progress) {
   const ByteView b = file->bytes();
   if (b.size() < kFlatHeader) return bad("truncated inside its header");
   if (b.be<u64>(16) != 1 || b.be<u64>(24) != 1)
@@ -41,22 +64,28 @@ Result<LogicalFile> LogicalFile::flattened(std::shared_ptr<const File> file) {
   f.flattened_ = true;
   f.truncated_ = true;  // until the end mark is seen
   std::vector<Segment> written;
+  u64 headers = 0;
   for (u64 at = kFlatHeader; at < b.size();) {
-    const auto offset = b.be<u64>(at), size = b.be<u64>(at + 8);
-    if (!offset || !size) break;
-    if (*offset == ~u64{0} && *size == ~u64{0}) {
+    const auto header = segment_header(*file, at);
+    if (!header) break;
+    const auto [offset, size] = *header;
+    if (offset == ~u64{0} && size == ~u64{0}) {
       f.truncated_ = false;
       break;
     }
-    if (*offset > kMostSize || *size > kMostSize)
-      return bad("a segment with an impossible offset or size", at);
+    if (offset > kMostSize || size > kMostSize) return bad("a segment with an impossible offset or size", at);
     at += 16;
-    const u64 there = at >= b.size() ? 0 : std::min<u64>(*size, b.size() - at);
+    const u64 there = at >= b.size() ? 0 : std::min<u64>(size, b.size() - at);
     // QEMU alternates between page descriptors and page data; neighbours can be joined only where the
     // 16 bytes between them do not exist, so there is one entry a segment.
-    if (there != 0) written.push_back({*offset, there, at});
-    if (there < *size) break;
-    at += *size;
+    if (there != 0) written.push_back({offset, there, at});
+    if (there < size) break;
+    at += size;
+    if (++headers > kMostSegments)
+      return fail(Error{.why = Why::limit, .type = "flattened kdump", .detail = "it has too many segments"});
+    if (headers % kReportEvery == 0 && progress &&
+        !progress({.what = "indexing the flattened kdump", .done = at, .total = b.size()}))
+      return fail(Error{.why = Why::limit, .detail = "stopped"});
   }
   if (written.empty()) return bad("truncated before any segment");
   f.segments_ = latest_wins(written);
