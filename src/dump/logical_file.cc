@@ -1,5 +1,6 @@
 #include "dump/logical_file.h"
 
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -22,22 +23,50 @@ std::unexpected<Error> bad(const char* detail, u64 offset = 0) {
   return fail(Error{.why = Why::bad_file, .offset = offset, .type = "flattened kdump", .detail = detail});
 }
 
-// Where a segment goes and how long it is; nothing at the end of the file. Read, not looked at in the
-// mapping: a fault for each header takes longer, and what was looked at counts as memory that is in use.
-std::optional<std::pair<u64, u64>> segment_header(const File& file, u64 at) {
-  u64 words[2];
-  if (file.descriptor() < 0) {
-    const auto bytes = file.bytes().sub(at, sizeof words);
-    if (!bytes) return std::nullopt;
-    std::memcpy(words, bytes->data(), sizeof words);
-  } else {
-    ssize_t n = 0;
-    do n = pread(file.descriptor(), words, sizeof words, static_cast<off_t>(at));
-    while (n < 0 && errno == EINTR);
-    if (n != sizeof words) return std::nullopt;
+// Headers of segments, from the front of the file to its end. They are read, not looked at in the mapping: a
+// fault for each takes longer, and what was looked at counts as memory that is in use.
+class Headers {
+ public:
+  explicit Headers(const File& file) : file_(file) {}
+
+  // Where the segment at an offset goes and how long it is; nothing at the end of the file.
+  std::optional<std::pair<u64, u64>> read(u64 at) {
+    u64 words[2];
+    if (file_.descriptor() < 0) {
+      const auto bytes = file_.bytes().sub(at, sizeof words);
+      if (!bytes) return std::nullopt;
+      std::memcpy(words, bytes->data(), sizeof words);
+    } else if (!read(at, words)) {
+      return std::nullopt;
+    }
+    last_ = at;
+    return std::pair(__builtin_bswap64(words[0]), __builtin_bswap64(words[1]));
   }
-  return std::pair(__builtin_bswap64(words[0]), __builtin_bswap64(words[1]));
-}
+
+ private:
+  bool read(u64 at, u64 (&words)[2]) {
+    iovec room{words, sizeof words};
+    // When the file is not in memory, waiting for one header after the other takes ten times as long as
+    // fetching all that lies between them (19 against 1.5 s for 65 thousand segments of 16 KiB on a virtual
+    // disk).
+    if (!cold_ && preadv2(file_.descriptor(), &room, 1, static_cast<off_t>(at), RWF_NOWAIT) == sizeof words)
+      return true;
+    cold_ = true;
+    if (at >= fetched_ && at - last_ <= kNear) {
+      for (const Extent& e : file_.data_extents(at, kFetch)) file_.will_read(e.offset, e.size);
+      fetched_ = at + kFetch / 2;
+    }
+    ssize_t n = 0;
+    do n = pread(file_.descriptor(), words, sizeof words, static_cast<off_t>(at));
+    while (n < 0 && errno == EINTR);
+    return n == sizeof words;
+  }
+
+  static constexpr u64 kFetch = u64{16} << 20, kNear = u64{64} << 10;
+  const File& file_;
+  u64 last_ = 0, fetched_ = 0;
+  bool cold_ = false;
+};
 
 }  // namespace
 
@@ -64,9 +93,10 @@ Result<LogicalFile> LogicalFile::flattened(std::shared_ptr<const File> file, con
   f.flattened_ = true;
   f.truncated_ = true;  // until the end mark is seen
   std::vector<Segment> written;
-  u64 headers = 0;
+  Headers headers(*file);
+  u64 count = 0;
   for (u64 at = kFlatHeader; at < b.size();) {
-    const auto header = segment_header(*file, at);
+    const auto header = headers.read(at);
     if (!header) break;
     const auto [offset, size] = *header;
     if (offset == ~u64{0} && size == ~u64{0}) {
@@ -81,9 +111,9 @@ Result<LogicalFile> LogicalFile::flattened(std::shared_ptr<const File> file, con
     if (there != 0) written.push_back({offset, there, at});
     if (there < size) break;
     at += size;
-    if (++headers > kMostSegments)
+    if (++count > kMostSegments)
       return fail(Error{.why = Why::limit, .type = "flattened kdump", .detail = "it has too many segments"});
-    if (headers % kReportEvery == 0 && progress &&
+    if (count % kReportEvery == 0 && progress &&
         !progress({.what = "indexing the flattened kdump", .done = at, .total = b.size()}))
       return fail(Error{.why = Why::limit, .detail = "stopped"});
   }
