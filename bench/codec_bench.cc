@@ -1,12 +1,18 @@
 // Packed pages: how many a second come out of a kdump-compressed file, sequentially, at random, by two
 // threads; beside libkdumpfile on the same file and beside the bare codec on the same pages.
 //
-// usage: codec_bench [Google Benchmark's options] FILE.kdump ...
+// The captures are small, so their packed pages are written again and again into a kdump of thousands of
+// pages: opening it and starting threads must not be what is measured. A second file is what QEMU writes,
+// flattened, of a guest of 64 GiB: opening it reads the headers of its segments.
+//
+// usage: codec_bench [Google Benchmark's options] FILE.kdump ...      (assembled, not flattened)
+//        codec_bench [Google Benchmark's options]                     (only the second one)
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
 #include <libdeflate.h>
 #include <libkdumpfile/kdumpfile.h>
 #include <snappy.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -28,6 +34,127 @@ struct Subject {
   std::shared_ptr<const File> file;
   std::vector<PhysAddr> sequential, random;  // pages that are packed: not all zeros
 };
+
+// A file without a name that the process's descriptor leads to.
+class Scratch {
+ public:
+  Scratch() : fd_(::open("/var/tmp", O_TMPFILE | O_RDWR, 0600)) {}
+  void put(u64 at, ByteView bytes) const {
+    if (pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(at)) != static_cast<ssize_t>(bytes.size()))
+      std::abort();
+  }
+  std::string path() const { return fmt::format("/proc/self/fd/{}", fd_); }
+
+ private:
+  int fd_;
+};
+
+struct PackedPage {
+  ByteView bytes;
+  u32 codec = 0;
+};
+
+constexpr u64 kPages = 16384;
+
+// The packed pages of an assembled kdump, each data once: header fields as FORMATS 1.3 has them.
+std::vector<PackedPage> packed_pages(ByteView b) {
+  const u64 descriptors = (1 + b.at<u32>(432) + b.at<u32>(436)) * kPageSize;
+  std::vector<PackedPage> out;
+  for (u64 at = descriptors; b.covers(at, 24); at += 24) {
+    const u64 offset = b.at<u64>(at);
+    const u32 size = b.at<u32>(at + 8), codec = b.at<u32>(at + 12);
+    if (offset <= at || !b.covers(offset, size)) break;
+    if (codec != 0) out.push_back({*b.sub(offset, size), codec});
+  }
+  return out;
+}
+
+// The capture's header before kPages pages, which are the capture's packed ones in turn.
+void enlarge(ByteView capture, const Scratch& out) {
+  const auto pages = packed_pages(capture);
+  if (pages.empty()) std::abort();
+  const u64 map = kPages / 8;  // a block and no more
+  static_assert(kPages / 8 <= kPageSize);
+  std::vector<u8> head(4 * kPageSize + kPages * 24);
+  std::memcpy(head.data(), capture.data(), kPageSize + 104);
+  auto put = [&](u64 at, auto value) { std::memcpy(head.data() + at, &value, sizeof value); };
+  put(432, u32{1});
+  put(436, u32{2});
+  put(440, static_cast<u32>(kPages));
+  for (const u64 at : {32, 40, 48, 56, 64, 72}) put(kPageSize + at, u64{0});  // no notes
+  put(kPageSize + 96, kPages);
+  std::memset(head.data() + 2 * kPageSize, 0xFF, map);
+  std::memset(head.data() + 3 * kPageSize, 0xFF, map);
+  u64 offset = head.size();
+  for (u64 i = 0; i < kPages; i++) {
+    const PackedPage& page = pages[i % pages.size()];
+    const u64 at = 4 * kPageSize + i * 24;
+    put(at, offset);
+    put(at + 8, static_cast<u32>(page.bytes.size()));
+    put(at + 12, page.codec);
+    out.put(offset, page.bytes);
+    offset += page.bytes.size();
+  }
+  out.put(0, ByteView(head.data(), head.size()));
+}
+
+// A flattened kdump of 64 GiB as QEMU writes it, of which 4 GiB are in use and half as large when packed:
+// data in segments of 16 KiB, and between them descriptors in segments of 16 KiB. Only the headers are
+// written.
+u64 write_flattened(const Scratch& out) {
+  constexpr u64 kAll = u64{64} << 18, kUsed = u64{4} << 18, kSegment = 16384;
+  constexpr u64 kMap = kAll / 8, kDescriptors = 2 * kPageSize + 2 * kMap, kData = kDescriptors + kAll * 24;
+  u64 at = 0, segments = 0;
+  const auto segment = [&](u64 start, u64 size, ByteView begin) {
+    const u64 header[] = {__builtin_bswap64(start), __builtin_bswap64(size)};
+    out.put(at, ByteView(header, sizeof header));
+    if (!begin.empty()) out.put(at + 16, begin);
+    at += 16 + size;
+    segments++;
+  };
+  std::vector<u8> head(kPageSize);
+  std::memcpy(head.data(), "makedumpfile", 12);
+  head[23] = head[31] = 1;
+  out.put(0, ByteView(head.data(), head.size()));
+  at = kPageSize;
+  std::fill(head.begin(), head.end(), u8{0});
+  auto put = [&](u64 to, auto value) { std::memcpy(head.data() + to, &value, sizeof value); };
+  std::memcpy(head.data(), "KDUMP   ", 8);
+  std::memcpy(head.data() + 272, "x86_64", 6);
+  put(8, u32{6});
+  put(424, u32{1});
+  put(428, static_cast<u32>(kPageSize));
+  put(432, u32{1});
+  put(436, static_cast<u32>(2 * kMap / kPageSize));
+  segment(0, 464, ByteView(head.data(), 464));
+  std::fill(head.begin(), head.end(), u8{0});
+  put(96, kAll);
+  segment(kPageSize, 104, ByteView(head.data(), 104));
+  const std::vector<u8> ones(kPageSize, 0xFF);
+  for (u64 i = 0; i < 2 * kMap; i += kPageSize)
+    segment(2 * kPageSize + i, kPageSize, ByteView(ones.data(), ones.size()));
+  u64 described = 0, stored = 0;
+  for (; described < kAll * 24; described += kSegment) {
+    segment(kDescriptors + described, kSegment, {});
+    // As many pages as are used, evenly; two kilobytes each.
+    for (; stored < (described + kSegment) / 24 * 2048 / (kAll / kUsed); stored += kSegment)
+      segment(kData + stored, kSegment, {});
+  }
+  const u64 end[] = {~u64{0}, ~u64{0}};
+  out.put(at, ByteView(end, sizeof end));
+  return segments;
+}
+
+void opens(benchmark::State& state, const std::string* path) {
+  for (auto _ : state) {
+    const auto file = File::open(*path);
+    const auto d = dump::open_dump(*file);
+    if (!d) state.SkipWithError(text(d.error()).c_str());
+  }
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  state.counters["peak MiB"] = static_cast<double>(usage.ru_maxrss) / 1024;
+}
 
 dump::DumpFile open(const Subject& s) {
   auto d = dump::open_dump(s.file);
@@ -122,10 +249,13 @@ void bare(benchmark::State& state, const Subject* s, Codec codec) {
   state.SetItemsProcessed(static_cast<i64>(packed.size()) * state.iterations());
 }
 
-std::optional<Subject> subject(const char* path) {
-  const auto file = File::open(path);
+std::optional<Subject> subject(const char* path, const Scratch& large) {
+  const auto capture = File::open(path);
+  if (!capture) return std::nullopt;
+  enlarge((*capture)->bytes(), large);
+  const auto file = File::open(large.path());
   if (!file) return std::nullopt;
-  Subject s{.path = path,
+  Subject s{.path = large.path(),
             .name = std::string(path).substr(std::string(path).find_last_of('/') + 1),
             .file = *file,
             .sequential = {},
@@ -148,8 +278,16 @@ std::optional<Subject> subject(const char* path) {
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   static std::vector<Subject> subjects;
+  static std::vector<Scratch> files(static_cast<size_t>(argc));
+  static const std::string flattened = files[0].path();
+  if (argc == 1) {
+    const std::string title = fmt::format("flattened, 64 GiB, {} segments/open", write_flattened(files[0]));
+    benchmark::RegisterBenchmark(title.c_str(), [](benchmark::State& st) { opens(st, &flattened); })
+        ->UseRealTime()
+        ->Unit(benchmark::kMillisecond);
+  }
   for (int i = 1; i < argc; i++) {
-    auto s = subject(argv[i]);
+    auto s = subject(argv[i], files[static_cast<size_t>(i)]);
     if (!s) {
       std::fprintf(stderr, "%s: cannot be opened\n", argv[i]);
       return 2;
@@ -160,7 +298,8 @@ int main(int argc, char** argv) {
     auto add = [&](const char* what, auto function) {
       benchmark::RegisterBenchmark((s.name + "/" + what).c_str(), function)
           ->UseRealTime()
-          ->Unit(benchmark::kMicrosecond);
+          ->MeasureProcessCPUTime()
+          ->Unit(benchmark::kMillisecond);
     };
     const Subject* p = &s;
     add("unhang/sequential", [p](benchmark::State& st) { unhang_reads(st, p, false, 1); });

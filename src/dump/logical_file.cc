@@ -1,5 +1,9 @@
 #include "dump/logical_file.h"
 
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstring>
 
 #include "dump/overlay.h"
@@ -11,10 +15,58 @@ namespace {
 constexpr u64 kFlatHeader = 4096;
 // Offsets are signed 64-bit numbers. No dump is larger than this.
 constexpr u64 kMostSize = u64{1} << 56;
+// QEMU writes segments of up to 16 KiB: this many are a terabyte. Tiny segments must not eat our memory.
+constexpr u64 kMostSegments = u64{1} << 26;
+constexpr u64 kReportEvery = u64{1} << 16;  // segments: a gigabyte of QEMU's
 
 std::unexpected<Error> bad(const char* detail, u64 offset = 0) {
   return fail(Error{.why = Why::bad_file, .offset = offset, .type = "flattened kdump", .detail = detail});
 }
+
+// Headers of segments, from the front of the file to its end. They are read, not looked at in the mapping: a
+// fault for each takes longer, and what was looked at counts as memory that is in use.
+class Headers {
+ public:
+  explicit Headers(const File& file) : file_(file) {}
+
+  // Where the segment at an offset goes and how long it is; nothing at the end of the file.
+  std::optional<std::pair<u64, u64>> read(u64 at) {
+    u64 words[2];
+    if (file_.descriptor() < 0) {
+      const auto bytes = file_.bytes().sub(at, sizeof words);
+      if (!bytes) return std::nullopt;
+      std::memcpy(words, bytes->data(), sizeof words);
+    } else if (!read(at, words)) {
+      return std::nullopt;
+    }
+    last_ = at;
+    return std::pair(__builtin_bswap64(words[0]), __builtin_bswap64(words[1]));
+  }
+
+ private:
+  bool read(u64 at, u64 (&words)[2]) {
+    iovec room{words, sizeof words};
+    // When the file is not in memory, waiting for one header after the other takes ten times as long as
+    // fetching all that lies between them (19 against 1.5 s for 65 thousand segments of 16 KiB on a virtual
+    // disk).
+    if (!cold_ && preadv2(file_.descriptor(), &room, 1, static_cast<off_t>(at), RWF_NOWAIT) == sizeof words)
+      return true;
+    cold_ = true;
+    if (at >= fetched_ && at - last_ <= kNear) {
+      for (const Extent& e : file_.data_extents(at, kFetch)) file_.will_read(e.offset, e.size);
+      fetched_ = at + kFetch / 2;
+    }
+    ssize_t n = 0;
+    do n = pread(file_.descriptor(), words, sizeof words, static_cast<off_t>(at));
+    while (n < 0 && errno == EINTR);
+    return n == sizeof words;
+  }
+
+  static constexpr u64 kFetch = u64{16} << 20, kNear = u64{64} << 10;
+  const File& file_;
+  u64 last_ = 0, fetched_ = 0;
+  bool cold_ = false;
+};
 
 }  // namespace
 
@@ -29,7 +81,7 @@ bool LogicalFile::is_flattened(const File& file) {
   return file.bytes().starts_with("makedumpfile");
 }
 
-Result<LogicalFile> LogicalFile::flattened(std::shared_ptr<const File> file) {
+Result<LogicalFile> LogicalFile::flattened(std::shared_ptr<const File> file, const Progress& progress) {
   const ByteView b = file->bytes();
   if (b.size() < kFlatHeader) return bad("truncated inside its header");
   if (b.be<u64>(16) != 1 || b.be<u64>(24) != 1)
@@ -41,22 +93,29 @@ Result<LogicalFile> LogicalFile::flattened(std::shared_ptr<const File> file) {
   f.flattened_ = true;
   f.truncated_ = true;  // until the end mark is seen
   std::vector<Segment> written;
+  Headers headers(*file);
+  u64 count = 0;
   for (u64 at = kFlatHeader; at < b.size();) {
-    const auto offset = b.be<u64>(at), size = b.be<u64>(at + 8);
-    if (!offset || !size) break;
-    if (*offset == ~u64{0} && *size == ~u64{0}) {
+    const auto header = headers.read(at);
+    if (!header) break;
+    const auto [offset, size] = *header;
+    if (offset == ~u64{0} && size == ~u64{0}) {
       f.truncated_ = false;
       break;
     }
-    if (*offset > kMostSize || *size > kMostSize)
-      return bad("a segment with an impossible offset or size", at);
+    if (offset > kMostSize || size > kMostSize) return bad("a segment with an impossible offset or size", at);
     at += 16;
-    const u64 there = at >= b.size() ? 0 : std::min<u64>(*size, b.size() - at);
+    const u64 there = at >= b.size() ? 0 : std::min<u64>(size, b.size() - at);
     // QEMU alternates between page descriptors and page data; neighbours can be joined only where the
     // 16 bytes between them do not exist, so there is one entry a segment.
-    if (there != 0) written.push_back({*offset, there, at});
-    if (there < *size) break;
-    at += *size;
+    if (there != 0) written.push_back({offset, there, at});
+    if (there < size) break;
+    at += size;
+    if (++count > kMostSegments)
+      return fail(Error{.why = Why::limit, .type = "flattened kdump", .detail = "it has too many segments"});
+    if (count % kReportEvery == 0 && progress &&
+        !progress({.what = "indexing the flattened kdump", .done = at, .total = b.size()}))
+      return fail(Error{.why = Why::limit, .detail = "stopped"});
   }
   if (written.empty()) return bad("truncated before any segment");
   f.segments_ = latest_wins(written);

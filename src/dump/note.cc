@@ -1,6 +1,7 @@
 #include "dump/note.h"
 
 #include "base/format.h"
+#include "dump/virtualbox_note.h"
 #include "dump/windows_header.h"
 
 namespace unhang::dump {
@@ -76,6 +77,7 @@ std::optional<CpuState> read_qemu_cpu_state(ByteView d) {
 Notes read_notes(ByteView notes, u16 machine) {
   Notes out;
   std::vector<CpuState> prstatus;
+  std::optional<u32> virtualbox;  // version of its form
   u64 at = 0;
   while (at + 12 <= notes.size()) {
     const u64 name_size = notes.at<u32>(at), desc_size = notes.at<u32>(at + 4);
@@ -96,6 +98,15 @@ Notes read_notes(ByteView notes, u16 machine) {
         out.cpus.push_back(*cpu);
       else
         out.gaps.push_back({"CPU state", hex(at), "a QEMU note of an unknown version"});
+    } else if (who == "VBCORE" && type == kVirtualBoxCore) {
+      out.virtualbox = true;
+      virtualbox = read_virtualbox_version(*desc);
+      if (!virtualbox) out.gaps.push_back({"CPU state", hex(at), "a VirtualBox core of an unknown version"});
+    } else if (who == "VBCPU" && type == kVirtualBoxCpu && virtualbox) {
+      if (auto cpu = read_virtualbox_cpu(*desc, *virtualbox))
+        out.cpus.push_back(*cpu);
+      else
+        out.gaps.push_back({"CPU state", hex(at), "a VirtualBox note that is too short"});
     } else if (who == "VMCOREINFO") {
       take_vmcoreinfo(*desc, out);
     }

@@ -11,10 +11,11 @@
 namespace unhang::dump {
 
 struct Notes {
-  std::vector<CpuState> cpus;           // QEMU's notes; NT_PRSTATUS only where there is no QEMU note
+  std::vector<CpuState> cpus;           // QEMU's or VirtualBox's notes; NT_PRSTATUS only where there are none
   std::optional<WindowsHeader> header;  // VMCOREINFO left by the guest driver fwcfg64
   std::string other_system;             // VMCOREINFO of a Linux guest
   bool qemu = false;
+  bool virtualbox = false;
   std::vector<Gap> gaps;
 };
 

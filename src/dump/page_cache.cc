@@ -1,8 +1,50 @@
 #include "dump/page_cache.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <new>
 
 namespace unhang::dump {
+
+namespace {
+constexpr size_t kSlab = size_t{2} << 20;
+}  // namespace
+
+PagePool::~PagePool() {
+  for (void* slab : slabs_) munmap(slab, kSlab);
+}
+
+void PagePool::grow() {
+  // Aligned, so that the kernel can give it as one large page: map twice as much, cut both ends off.
+  slabs_.reserve(slabs_.size() + 1);
+  free_.reserve((slabs_.size() + 1) * (kSlab / kPageSize));
+  void* room = mmap(nullptr, 2 * kSlab, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) throw std::bad_alloc();
+  u8* const begin = static_cast<u8*>(room);
+  const size_t before = (kSlab - reinterpret_cast<uintptr_t>(begin) % kSlab) % kSlab;
+  u8* const slab = begin + before;
+  if (before != 0) munmap(begin, before);
+  munmap(slab + kSlab, kSlab - before);
+  madvise(slab, kSlab, MADV_HUGEPAGE);
+  slabs_.push_back(slab);
+  for (size_t at = kSlab; at > 0; at -= kPageSize)
+    free_.push_back(new (slab + at - kPageSize) Page);  // no bytes are touched
+}
+
+std::shared_ptr<Page> PagePool::take() {
+  Page* page = nullptr;
+  {
+    const std::lock_guard guard(lock_);
+    if (free_.empty()) grow();
+    page = free_.back();
+    free_.pop_back();
+  }
+  return {page, [pool = shared_from_this()](Page* p) {
+            const std::lock_guard guard(pool->lock_);
+            pool->free_.push_back(p);  // room was reserved
+          }};
+}
 
 PageCache::PageCache(size_t pages) : sets_(std::max<size_t>(1, pages / kWays)) {}
 

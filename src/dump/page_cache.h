@@ -12,6 +12,28 @@ namespace unhang::dump {
 
 using Page = std::array<u8, kPageSize>;
 
+// Memory for pages, taken from the system two megabytes at a time and used again. malloc would give the
+// memory of each thread back and fault it in again page by page, which took two threads longer than one
+// alone.
+class PagePool : public std::enable_shared_from_this<PagePool> {
+ public:
+  static std::shared_ptr<PagePool> create() { return std::shared_ptr<PagePool>(new PagePool); }
+  PagePool(const PagePool&) = delete;
+  PagePool& operator=(const PagePool&) = delete;
+  ~PagePool();
+
+  // A page of unknown content. It comes back to the pool by itself, and keeps the pool alive until then.
+  std::shared_ptr<Page> take();
+
+ private:
+  PagePool() = default;
+  void grow();
+
+  std::mutex lock_;
+  std::vector<Page*> free_;
+  std::vector<void*> slabs_;
+};
+
 // Set-associative, as a CPU's cache: a key belongs to one small set with its own lock, and the least recently
 // used page of the set makes room. A page that somebody still holds stays alive with its holder.
 class PageCache {
@@ -24,7 +46,7 @@ class PageCache {
   template <class Load>
   std::shared_ptr<const Page> get(u64 key, Load&& load) {
     if (auto page = find(key)) return page;
-    auto page = std::make_shared<Page>();
+    auto page = pool_->take();
     if (!load(std::span<u8, kPageSize>(*page))) return nullptr;
     return put(key, std::move(page));
   }
@@ -47,6 +69,7 @@ class PageCache {
   std::shared_ptr<const Page> put(u64 key, std::shared_ptr<const Page> page);
 
   std::vector<Set> sets_;
+  std::shared_ptr<PagePool> pool_ = PagePool::create();
 };
 
 }  // namespace unhang::dump

@@ -28,8 +28,8 @@ class Qmp:
         self.lines.readline()
         self.command("qmp_capabilities")
 
-    def command(self, name):
-        self.lines.write(json.dumps({"execute": name}) + "\n")
+    def command(self, name, **arguments):
+        self.lines.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
         self.lines.flush()
         while True:
             answer = json.loads(self.lines.readline())

@@ -8,6 +8,7 @@
 // - A guest whose CPU 0 is not in long mode gives e_machine 386 in a 64-bit file.
 // - p_offset is not page-aligned, p_paddr need not be; paging=on writes a page once per virtual mapping and
 //   segments with p_filesz 0 and p_offset -1.
+// - VirtualBox writes its own notes, and segments with p_filesz 0 for MMIO (dump/virtualbox_note.cc).
 #include <algorithm>
 
 #include "base/format.h"
@@ -102,9 +103,13 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   if (notes.cpus.empty()) dump.gaps.push_back({"CPU registers", "", "the file holds no CPU notes"});
   if (l.machine == kMachine386)
     dump.gaps.push_back({"CPU 0", "", "was not in long mode when the dump was taken (e_machine 386)"});
-  dump.description = fmt::format("ELF core{}, {}, {}", notes.qemu ? " written by QEMU" : "",
-                                 counted(notes.cpus.size(), "CPU note", "CPU notes"),
-                                 counted(source->ranges().size(), "memory range", "memory ranges"));
+  dump.description =
+      fmt::format("ELF core{}, {}, {}",
+                  notes.qemu         ? " written by QEMU"
+                  : notes.virtualbox ? " written by VirtualBox, not checked against a real file"
+                                     : "",
+                  counted(notes.cpus.size(), "CPU note", "CPU notes"),
+                  counted(source->ranges().size(), "memory range", "memory ranges"));
   dump.physical = std::move(source);
   dump.cpus = std::move(notes.cpus);
   dump.header = std::move(notes.header);

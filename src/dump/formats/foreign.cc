@@ -19,10 +19,7 @@ using namespace std::string_view_literals;
 constexpr Foreign kForeign[] = {
     {"MDMP"sv, 0, "a user-mode minidump of one process, not a dump of the machine"},
     {"PAGEDUMP"sv, 0, "a crash dump of 32-bit (x86) Windows: only x64 guests are supported"},
-    {"EMiL"sv, 0, "a LiME image: convert it to raw memory first"},
     {"AVML"sv, 0, "an AVML image: convert it with `avml-convert` to raw memory first"},
-    {"\xd2\xbe\xd2\xbe"sv, 0, "a VMware .vmss/.vmsn file: not supported"},
-    {"\xd3\xbe\xd3\xbe"sv, 0, "a partial VMware .vmss/.vmsn file: not supported"},
     {"HIBR"sv, 0, "a Windows hibernation file: not supported"},
     {"hibr"sv, 0, "a Windows hibernation file: not supported"},
     {"QFI\xfb"sv, 0, "a qcow2 disk image, not a memory dump"},

@@ -120,9 +120,10 @@ Result<std::unique_ptr<KdumpSource>> open_pages(LogicalFile file, const Header& 
   return std::make_unique<KdumpSource>(std::move(file), h.layout, std::move(stored), std::move(room));
 }
 
-Result<DumpFile> open(std::shared_ptr<const File> mapped, const OpenOptions&) {
-  LogicalFile file =
-      LogicalFile::is_flattened(*mapped) ? TRY(LogicalFile::flattened(mapped)) : LogicalFile::plain(mapped);
+Result<DumpFile> open(std::shared_ptr<const File> mapped, const OpenOptions& options) {
+  LogicalFile file = LogicalFile::is_flattened(*mapped)
+                         ? TRY(LogicalFile::flattened(mapped, options.progress))
+                         : LogicalFile::plain(mapped);
   const bool flattened = file.flattened(), cut = file.truncated();
   const Header h = TRY(read_header(file));
   DumpFile dump;

@@ -1,16 +1,17 @@
 #include "dump/writers/copy_memory.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 namespace unhang::dump {
 
 namespace {
 
 constexpr u64 kUnit = u64{8} << 20;  // bytes that one thread takes at a time
+constexpr u64 kRoom = u64{1} << 20;  // bytes that it reads or writes with one call
 
 bool all_zero(const u8* p, size_t n) {
   return n == 0 || (p[0] == 0 && std::equal(p, p + n - 1, p + 1));
@@ -31,13 +32,17 @@ class Copier {
       }
     std::atomic<size_t> next = 0;
     auto work = [&] {
+      Batch batch;
+      batch.room.resize(std::min(kRoom, total_));
       for (size_t i = next++; i < units.size() && !stop_; i = next++)
-        if (const auto done = copy(units[i]); !done) give_up(done.error());
+        if (const auto done = copy(units[i], batch); !done) give_up(done.error());
     };
     {
       std::vector<std::jthread> pool;
-      const size_t threads =
-          std::min<size_t>(std::max(1U, std::thread::hardware_concurrency()), units.size());
+      // Bytes that lie in a file as they are only wait for each other at the output's lock.
+      const size_t most =
+          source_.backing() != nullptr ? 1 : std::max(1U, std::thread::hardware_concurrency());
+      const size_t threads = std::min(most, units.size());
       for (size_t t = 1; t < threads; t++) pool.emplace_back(work);
       work();
     }
@@ -53,25 +58,37 @@ class Copier {
     stop_ = true;
   }
 
-  Result<void> copy(const Placed& unit) {
+  // Pages that follow each other in the output and go there with one call.
+  struct Batch {
+    std::vector<u8> room;
+    u64 offset = 0;  // of the first one
+    u64 size = 0;
+  };
+
+  Result<void> copy(const Placed& unit, Batch& batch) {
     u64 at = 0;
     while (at < unit.range.size) {
       const PhysAddr pa = unit.range.start + at;
       const u64 run = std::min(source_.contiguous(pa), unit.range.size - at);
       if (run >= kPageSize) {
-        TRY_VOID(out_.copy(*source_.backing(), *source_.file_offset(pa), unit.offset + at, run));
+        TRY_VOID(flush(batch));
+        TRY_VOID(out_.copy(*source_.backing(), *source_.file_offset(pa), unit.offset + at, run, batch.room));
         at += run;
         continue;
       }
-      TRY_VOID(copy_page(pa, unit.offset + at));
+      TRY_VOID(copy_page(pa, unit.offset + at, batch));
       at += kPageSize;
     }
+    TRY_VOID(flush(batch));
     return report(unit.range.size);
   }
 
   // Pages that are packed, or cut in two by the file's segments.
-  Result<void> copy_page(PhysAddr pa, u64 offset) {
-    std::array<u8, kPageSize> page{};
+  Result<void> copy_page(PhysAddr pa, u64 offset, Batch& batch) {
+    if (batch.size != 0 && (batch.offset + batch.size != offset || batch.size == batch.room.size()))
+      TRY_VOID(flush(batch));
+    if (batch.size == 0) batch.offset = offset;
+    u8* page = batch.room.data() + batch.size;
     for (u64 have = 0; have < kPageSize;) {
       const auto slice = source_.at(pa + have);
       if (!slice) {
@@ -79,11 +96,16 @@ class Copier {
         if (copied_.unreadable_pages++ == 0) copied_.first_unreadable = pa;
         return {};
       }
-      std::copy_n(slice->data, slice->size, page.begin() + static_cast<std::ptrdiff_t>(have));
+      std::copy_n(slice->data, slice->size, page + have);
       have += slice->size;
     }
-    if (all_zero(page.data(), page.size())) return {};  // a hole
-    return out_.write(offset, page);
+    if (!all_zero(page, kPageSize)) batch.size += kPageSize;  // else a hole
+    return {};
+  }
+
+  Result<void> flush(Batch& batch) {
+    const u64 size = std::exchange(batch.size, 0);
+    return out_.write(batch.offset, std::span(batch.room).first(size));
   }
 
   Result<void> report(u64 bytes) {

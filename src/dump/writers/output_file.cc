@@ -1,9 +1,12 @@
 #include "dump/writers/output_file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -23,6 +26,17 @@ std::string folder_of(const std::string& path) {
   return parent.empty() ? "." : parent;
 }
 
+// Whether copy_file_range shares blocks (btrfs, XFS) or asks the server to copy (NFS 4.2, SMB). Elsewhere the
+// kernel copies page by page through a pipe, which takes longer than reading and writing a megabyte
+// (ext4, Linux 6.18: 89 against 78 ms of CPU for 256 MiB).
+bool file_system_copies(int fd) {
+  constexpr u64 kXfs = 0x58465342, kBcachefs = 0xca451a4e, kCifs = 0xff534d42, kSmb2 = 0xfe534d42;
+  struct statfs st{};
+  if (fstatfs(fd, &st) != 0) return false;
+  constexpr u64 kThose[] = {BTRFS_SUPER_MAGIC, NFS_SUPER_MAGIC, kXfs, kBcachefs, kCifs, kSmb2};
+  return std::ranges::find(kThose, static_cast<u64>(st.f_type) & 0xffffffff) != std::end(kThose);
+}
+
 }  // namespace
 
 Result<OutputFile> OutputFile::create(const std::string& path) {
@@ -38,11 +52,15 @@ Result<OutputFile> OutputFile::create(const std::string& path) {
     out.fd_ = open(out.temporary_.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0644);
   }
   if (out.fd_ < 0) return io_error("cannot create the output file");
+  out.file_system_copies_ = file_system_copies(out.fd_);
   return out;
 }
 
 OutputFile::OutputFile(OutputFile&& other) noexcept
-    : path_(std::move(other.path_)), temporary_(std::move(other.temporary_)), fd_(other.fd_) {
+    : path_(std::move(other.path_)),
+      temporary_(std::move(other.temporary_)),
+      fd_(other.fd_),
+      file_system_copies_(other.file_system_copies_) {
   other.fd_ = -1;
   other.temporary_.clear();
 }
@@ -63,23 +81,37 @@ Result<void> OutputFile::write(u64 offset, std::span<const u8> bytes) const {
   return {};
 }
 
-Result<void> OutputFile::copy(const File& from, u64 from_offset, u64 offset, u64 size) const {
+Result<void> OutputFile::copy(const File& from, u64 from_offset, u64 offset, u64 size,
+                              std::span<u8> room) const {
+  const auto shorter =
+      fail(Error{.why = Why::bad_file, .detail = "the dump became shorter while it was read"});
+  if (from.descriptor() < 0) {
+    const auto bytes = from.bytes().sub(from_offset, size);
+    if (!bytes) return shorter;
+    return write(offset, bytes->span());
+  }
   for (const Extent& e : from.data_extents(from_offset, size)) {
     off_t in = static_cast<off_t>(e.offset), to = static_cast<off_t>(offset + (e.offset - from_offset));
     u64 left = e.size;
-    while (left > 0 && from.descriptor() >= 0) {
+    while (left > 0 && file_system_copies_) {
       const ssize_t n = copy_file_range(from.descriptor(), &in, fd_, &to, left, 0);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0 && (errno == ENOSPC || errno == EIO || errno == EDQUOT))
         return io_error("cannot write the output file");
-      if (n <= 0) break;  // other file systems, old kernels: by hand
+      if (n <= 0) break;  // from another file system, old kernels: by hand
       left -= static_cast<u64>(n);
     }
-    if (left == 0) continue;
-    const auto rest = from.bytes().sub(static_cast<u64>(in), left);
-    if (!rest)
-      return fail(Error{.why = Why::bad_file, .detail = "the dump became shorter while it was read"});
-    TRY_VOID(write(static_cast<u64>(to), rest->span()));
+    while (left > 0) {
+      // By reading, not from the mapping: a fault for each page costs more than the copy.
+      const ssize_t n = pread(from.descriptor(), room.data(), std::min<u64>(left, room.size()), in);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return io_error("cannot read the dump");
+      if (n == 0) return shorter;
+      TRY_VOID(write(static_cast<u64>(to), room.first(static_cast<size_t>(n))));
+      in += n;
+      to += n;
+      left -= static_cast<u64>(n);
+    }
   }
   return {};
 }

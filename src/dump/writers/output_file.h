@@ -19,8 +19,9 @@ class OutputFile {
 
   // Both may be called from several threads at once. What is never written reads as zeros. Errors: io.
   Result<void> write(u64 offset, std::span<const u8> bytes) const;
-  // Copied by the kernel where file systems can; holes stay holes.
-  Result<void> copy(const File& from, u64 from_offset, u64 offset, u64 size) const;
+  // Shared or copied by the file system where it can; holes stay holes. room: for what must be read and
+  // written, a megabyte is enough. Errors: also bad_file, the dump became shorter meanwhile.
+  Result<void> copy(const File& from, u64 from_offset, u64 offset, u64 size, std::span<u8> room) const;
   Result<void> set_size(u64 size) const;
   // The file gets its name, replacing another of that name. Errors: io.
   Result<void> commit();
@@ -30,6 +31,7 @@ class OutputFile {
   std::string path_;
   std::string temporary_;  // its name until then; empty: it has none
   int fd_ = -1;
+  bool file_system_copies_ = false;  // it can do better than read and write
 };
 
 }  // namespace unhang::dump

@@ -12,6 +12,7 @@
 #include "base/format.h"
 #include "base/xz.h"
 #include "nt/crash_parts.h"
+#include "other_forms.h"
 #include "report/json.h"
 
 namespace unhang {
@@ -83,6 +84,30 @@ TEST_F(Convert, CrashDumpsGiveTheSameReport) {
   write("complete.dmp", dump::CrashType::complete);
   write("bitmap.dmp", dump::CrashType::bitmap);
   for (const char* name : {"complete.dmp", "bitmap.dmp"}) {
+    const Json after = report(path(name));
+    EXPECT_EQ(before, after) << name << "\n" << Json::diff(before, after).dump(1).substr(0, 3000);
+  }
+}
+
+// Forms that hosts write and unhang does not.
+TEST_F(Convert, KdumpsAndAMigrationStreamGiveTheSameReport) {
+  const Json before = report(path("hang.elf"));
+  const auto dump = dump::open_dump(path("hang.elf"));
+  ASSERT_TRUE(dump.has_value());
+  const auto write_bytes = [&](const char* name, const std::vector<u8>& bytes) {
+    std::ofstream(path(name), std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  };
+  const std::vector<u8> kdump = dump::kdump_of(*dump->file, *dump);
+  write_bytes("hang.kdump", kdump);
+  write_bytes("hang.flat", dump::flattened_of(kdump));
+  write_bytes("hang.qevm", dump::migration_of(*dump));
+  for (const auto& [name, format] :
+       {std::pair("hang.kdump", "kdump"), {"hang.flat", "kdump"}, {"hang.qevm", "qemu-migration"}}) {
+    const auto other = dump::open_dump(path(name));
+    ASSERT_TRUE(other.has_value()) << name << ": " << text(other.error());
+    EXPECT_EQ(other->format, format);
+    EXPECT_EQ(other->cpus.size(), dump->cpus.size()) << name;
     const Json after = report(path(name));
     EXPECT_EQ(before, after) << name << "\n" << Json::diff(before, after).dump(1).substr(0, 3000);
   }

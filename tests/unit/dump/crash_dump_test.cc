@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "base/format.h"
+#include "capture.h"
 #include "dump/dump_file.h"
 
 namespace unhang {
@@ -36,6 +38,7 @@ class Bytes {
     bytes_.resize(size);
     return *this;
   }
+  std::shared_ptr<const File> file() const { return File::from_bytes(bytes_, "test.dmp"); }
   Result<dump::DumpFile> open() const { return dump::open_dump(File::from_bytes(bytes_, "test.dmp")); }
 
  private:
@@ -139,6 +142,76 @@ TEST(CrashDump, LyingRuns) {
   const auto cut = complete().cut(0x3000).open();
   ASSERT_TRUE(cut.has_value());
   EXPECT_EQ(cut->gaps.size(), 1u);
+}
+
+// Two blocks, a driver, debugger data and the end mark, as TRIAGE_DUMP64 at 0x2000 says.
+Bytes triage() {
+  Bytes b(4);
+  const auto field = [&](size_t at, u32 value) { b.put<u32>(0x2000 + at, value); };
+  field(0x08, 0x5000);
+  field(0x28, 0x3000);  // the stack
+  field(0x2C, 0x100);
+  field(0x30, 0x2400);
+  field(0x34, 1);
+  field(0x40, 0x2500);
+  b.put<u64>(0x2048, 0xfffff88000001000);
+  field(0x70, 0x2600);
+  field(0x74, 0x340);
+  field(0x78, 0x2200);
+  field(0x7C, 2);
+  for (const u64 i : {0, 1})
+    b.put<u64>(0x2200 + i * 16, 0xfffff80000000000 + i * 0x10000)
+        .put<u32>(0x2208 + i * 16, static_cast<u32>(0x3000 + i * kPageSize))
+        .put<u32>(0x220C + i * 16, 0x1000);
+  b.put<u32>(0x2400, 0x2500)
+      .put<u64>(0x2438, 0xfffff80000000000)
+      .put<u32>(0x2448, 0x2000)
+      .put<u64>(0x2488, 0);
+  b.put<u32>(0x2500, 3).put<u16>(0x2504, 'a').put<u16>(0x2506, 'b').put<u16>(0x2508, 'c');
+  return b.page(0x3000, 1).page(0x4000, 2).text(0x5000, "TRGD");
+}
+
+TEST(CrashDump, Triage) {
+  const auto d = triage().open();
+  ASSERT_TRUE(d.has_value()) << text(d.error());
+  EXPECT_EQ(d->virtual_blocks->ranges().size(), 3u);
+  const auto slice = d->virtual_blocks->at(VirtAddr(0xfffff80000010000));
+  ASSERT_TRUE(slice.has_value());
+  EXPECT_EQ(slice->data[0], 2);
+  ASSERT_EQ(d->triage->modules.size(), 1u);
+  EXPECT_EQ(d->triage->modules[0].name, "abc");
+  EXPECT_EQ(d->kdbg.size(), 0x340u);
+}
+
+// Cut at every eighth byte of what describes memory, around it, and inside of the pages.
+TEST(CrashDump, TruncatedAnywhere) {
+  const std::pair<const char*, Bytes> forms[] = {
+      {"complete", complete()}, {"bitmap", bitmap(5)}, {"ranges", ranges(10)}, {"triage", triage()}};
+  for (const auto& [name, bytes] : forms) {
+    const auto whole = bytes.file();
+    std::vector<u64> sizes{1, 4, 8, 0xF98, 0xF9C};
+    for (u64 s = 0x1FF8; s < 0x3008; s += 8) sizes.insert(sizes.end(), {s - 1, s});
+    for (u64 s = 0x3008; s < whole->size(); s += 501) sizes.push_back(s);
+    int opened = 0;
+    for (const u64 s : sizes)
+      if (s < whole->size())
+        opened += dump::survives(dump::cut(*whole, s), fmt::format("{} cut at {}", name, s));
+    EXPECT_GT(opened, 2) << name;
+  }
+}
+
+// Any word of what describes memory as large and as small as can be.
+TEST(CrashDump, LiesAnywhere) {
+  const std::pair<const char*, Bytes> forms[] = {
+      {"complete", complete()}, {"bitmap", bitmap(5)}, {"ranges", ranges(10)}, {"triage", triage()}};
+  for (const auto& [name, bytes] : forms) {
+    const auto whole = bytes.file();
+    for (u64 at = 0x80; at < 0x2700; at += at == 0xD0 ? 0x1F30 : 4)
+      for (const u32 value : {0U, 1U, 0x7FFFFFFFU, 0xFFFFFFFFU})
+        if (at + 4 <= whole->size())
+          dump::survives(dump::patched(*whole, at, &value, 4),
+                         fmt::format("{}: {:#x} at {:#x}", name, value, at));
+  }
 }
 
 TEST(CrashDump, TypesWithoutMemory) {

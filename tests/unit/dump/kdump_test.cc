@@ -1,8 +1,10 @@
 // kdump-compressed files, flattened and assembled, of every codec: from QEMU, libvirt and makedumpfile.
+#include <cstring>
 #include <thread>
 
 #include "base/format.h"
 #include "capture.h"
+#include "dump/logical_file.h"
 
 namespace unhang::dump {
 namespace {
@@ -132,6 +134,43 @@ TEST(KdumpFile, LyingCountsAreRefusedInOneSentence) {
   const auto dump = open_dump(patched(*file, 4096 + 96, &many, 8));
   ASSERT_FALSE(dump);
   EXPECT_NE(text(dump.error()).find("bitmap"), std::string::npos) << text(dump.error());
+}
+
+TEST(KdumpFile, IndexingManySegmentsShowsProgressAndCanBeStopped) {
+  std::vector<u8> bytes(4096);
+  const auto put = [&](u64 value) {
+    for (int shift = 56; shift >= 0; shift -= 8) bytes.push_back(static_cast<u8>(value >> shift));
+  };
+  std::memcpy(bytes.data(), "makedumpfile", 12);
+  bytes[23] = bytes[31] = 1;
+  for (u64 i = 0; i < 200000; i++) {
+    put(i);
+    put(1);
+    bytes.push_back(static_cast<u8>(i));
+  }
+  put(~u64{0});
+  put(~u64{0});
+  const auto file = File::from_bytes(std::move(bytes), "many");
+  int calls = 0;
+  u64 last = 0;
+  const auto count = [&](const ProgressStep& step) {
+    EXPECT_EQ(step.total, file->size());
+    EXPECT_GT(step.done, last);
+    last = step.done;
+    return ++calls < 3;
+  };
+  const auto stopped = LogicalFile::flattened(file, count);
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().why, Why::limit);
+  EXPECT_EQ(calls, 3);
+  const auto whole = LogicalFile::flattened(file);
+  ASSERT_TRUE(whole);
+  EXPECT_FALSE(whole->truncated());
+  EXPECT_EQ(whole->size(), 200000u);
+  std::array<u8, 300> room;
+  const auto read = whole->read(1000, room);
+  ASSERT_TRUE(read);
+  for (u64 i = 0; i < room.size(); i++) EXPECT_EQ(read->at<u8>(i), static_cast<u8>(1000 + i));
 }
 
 TEST(KdumpFile, ACpuThatIsNotInLongModeIsAGap) {

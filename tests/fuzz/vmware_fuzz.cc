@@ -1,0 +1,3 @@
+#include "fuzz.h"
+
+FUZZ_FORMATS("vmware")
