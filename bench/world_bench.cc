@@ -30,9 +30,10 @@ u64 resident_mib() {
 
 void measure(u32 threads, u32 resources) {
   Machine m({.build = "10.0.19041.804"});
-  const unhang::synth::Labels work{"Ntfs!NtfsCommonCreate", "Ntfs!NtfsFsdCreate", "nt!IofCallDriver",
-                                   "fltmgr!FltpCreate",     "nt!IofCallDriver",   "nt!IopParseDevice",
-                                   "nt!ObOpenObjectByName", "nt!NtCreateFile",    "nt!KiSystemServiceCopyEnd"};
+  const unhang::synth::Labels work{
+      "Ntfs!NtfsCommonCreate", "Ntfs!NtfsFsdCreate", "nt!IofCallDriver",
+      "fltmgr!FltpCreate",     "nt!IofCallDriver",   "nt!IopParseDevice",
+      "nt!ObOpenObjectByName", "nt!NtCreateFile",    "nt!KiSystemServiceCopyEnd"};
   const unhang::synth::Labels idle{"nt!KeRemoveQueueEx", "nt!IoRemoveIoCompletion",
                                    "nt!NtWaitForWorkViaWorkerFactory", "nt!KiSystemServiceCopyEnd"};
   const unhang::synth::Labels event{"nt!KeWaitForSingleObject", "nt!ObWaitForSingleObject",
@@ -82,10 +83,11 @@ void measure(u32 threads, u32 resources) {
   const double read = seconds_since(start);
   const auto diagnosis = unhang::diagnose::diagnose(world, {});
   const double all_done = seconds_since(start);
-  fmt::print("{:>8} threads {:>8} resources: open {:>6.0f} ms, read {:>6.0f} ms, diagnose {:>6.0f} ms, in all "
-             "{:>6.0f} ms, {} MiB beside the machine's {}; {}\n",
-             threads, resources, opened * 1000, (read - opened) * 1000, (all_done - read) * 1000, all_done * 1000,
-             resident_mib() - before, before, diagnosis.verdict.cls);
+  fmt::print(
+      "{:>8} threads {:>8} resources: open {:>6.0f} ms, read {:>6.0f} ms, diagnose {:>6.0f} ms, in all "
+      "{:>6.0f} ms, {} MiB beside the machine's {}; {}\n",
+      threads, resources, opened * 1000, (read - opened) * 1000, (all_done - read) * 1000, all_done * 1000,
+      resident_mib() - before, before, diagnosis.verdict.cls);
 }
 
 }  // namespace

@@ -165,10 +165,7 @@ class Inferrer {
   }
 
   u64 pid_of(VirtAddr process) const {
-    for (const Anchor& a : out_.anchors)
-      if (a.type == "_EPROCESS" && a.path == "UniqueProcessId")
-        return at<u64>(process + a.found).value_or(~u64{0});
-    return ~u64{0};
+    return at<u64>(process + place("_EPROCESS", "UniqueProcessId")).value_or(~u64{0});
   }
 
   void search() {
@@ -281,6 +278,10 @@ class Inferrer {
 size_t Inference::moved() const {
   return static_cast<size_t>(
       std::count_if(anchors.begin(), anchors.end(), [](const Anchor& a) { return a.shift() != 0; }));
+}
+
+Inference infer_layout(const InferenceInput& input) {
+  return Inferrer(input).run();
 }
 
 std::optional<u32> offset_in_code(std::span<const u8> code) {

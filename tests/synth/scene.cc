@@ -21,6 +21,10 @@ void idle_threads(Scene& s) {
   const VirtAddr services = m.add_process("services.exe", 500);
   const VirtAddr waiter = m.add_thread(services, 504);
   m.block(waiter, 6, {m.add_event(false)}, 5'000'000, kFromUser);
+  for (const auto& [name, pid] : {std::pair{"smss.exe", 300}, {"wininit.exe", 480}}) {
+    const VirtAddr t = m.add_thread(m.add_process(name, static_cast<u64>(pid)), static_cast<u64>(pid) + 4);
+    m.block(t, 6, {m.add_event(false)}, 5'000'000, kFromUser);
+  }
   const VirtAddr sleeper = m.add_thread(services, 508);
   m.block(sleeper, 4, {m.add_event(false)}, 30,
           {"nt!KeDelayExecutionThread", "nt!NtDelayExecution", "nt!KiSystemServiceCopyEnd"});

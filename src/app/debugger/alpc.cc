@@ -76,8 +76,8 @@ Result<Node> port(Session& session, VirtAddr va) {
     for (const VirtAddr m : messages) {
       const auto read = nt::read_alpc_message(session.target(), m);
       if (!read) continue;
-      out.add(fmt::format("    {:016x} {:08x} {:016x} {:016x} {}", m.value(), read->id, read->server_thread.value(),
-                          read->waiting_thread.value(),
+      out.add(fmt::format("    {:016x} {:08x} {:016x} {:016x} {}", m.value(), read->id,
+                          read->server_thread.value(), read->waiting_thread.value(),
                           is_kernel(read->waiting_thread) ? w.who(read->waiting_thread) : ""));
     }
   };

@@ -1,9 +1,8 @@
 // !cs ADDRESS: a critical section of the current process.
-#include "nt/objects/critical_section.h"
-
 #include "app/command.h"
 #include "app/expression.h"
 #include "base/format.h"
+#include "nt/objects/critical_section.h"
 
 namespace unhang::app {
 
@@ -13,11 +12,14 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   std::string address;
   for (const std::string& a : args)
     if (!a.starts_with("-")) address = a;
-  if (address.empty()) return fail(Why::unsupported, "usage: !cs ADDRESS (choose the process with .process first)");
+  if (address.empty())
+    return fail(Why::unsupported, "usage: !cs ADDRESS (choose the process with .process first)");
   const VirtAddr va = TRY(evaluate(session, address));
   const nt::CriticalSection c = TRY(nt::read_critical_section(session.target(), session.space(va), va));
   if (!c.plausible())
-    return fail(Error{.why = Why::implausible, .va = va, .type = "_RTL_CRITICAL_SECTION",
+    return fail(Error{.why = Why::implausible,
+                      .va = va,
+                      .type = "_RTL_CRITICAL_SECTION",
                       .detail = "its members cannot be those of one critical section"});
   Node n = Node::shaped("lines");
   n["lines"] = Node::list();
@@ -48,7 +50,9 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand cs_debugger_command;
-const DebuggerCommand cs_debugger_command{
-    .names = {"!cs"}, .usage = "!cs ADDRESS", .help = "a critical section of the current process", .run = run};
+const DebuggerCommand cs_debugger_command{.names = {"!cs"},
+                                          .usage = "!cs ADDRESS",
+                                          .help = "a critical section of the current process",
+                                          .run = run};
 
 }  // namespace unhang::app

@@ -34,8 +34,8 @@ Result<Node> run(Session& session, const std::vector<std::string>&) {
       const bool idle = std::find(q.idle.begin(), q.idle.end(), va) != q.idle.end();
       Node& line = add(fmt::format(
           "THREAD {:016x}  Cid {:04x}.{:04x}  {}", va.value(), t->thread.pid, t->thread.tid,
-          idle             ? "idle"
-          : !t->waiting()  ? std::string(nt::state_word(t->thread.state))
+          idle               ? "idle"
+          : !t->waiting()    ? std::string(nt::state_word(t->thread.state))
           : t->waits.empty() ? "WAIT"
                              : fmt::format("WAIT: {} {}", t->waits.front().kind, t->waits.front().detail)));
       line["thread"] = va;
@@ -48,11 +48,12 @@ Result<Node> run(Session& session, const std::vector<std::string>&) {
       }
       const std::string routine = session.target().symbolize(item->routine);
       Node& line = add(fmt::format("PENDING: WorkItem {:016x} Routine {} ({:016x}) Parameter {:016x}",
-                                   item->address.value(), routine.empty() ? "?" : routine, item->routine.value(),
-                                   item->parameter.value()));
+                                   item->address.value(), routine.empty() ? "?" : routine,
+                                   item->routine.value(), item->parameter.value()));
       line["item"] = item->address;
     }
-    if (q.queue.entries.size() > kMostItems) add(fmt::format("... and {} more", q.queue.entries.size() - kMostItems));
+    if (q.queue.entries.size() > kMostItems)
+      add(fmt::format("... and {} more", q.queue.entries.size() - kMostItems));
     if (!q.queue.walk.complete()) add(fmt::format("*** the list is not whole: {}", q.queue.walk.how()));
   }
   if (n.get("lines").empty()) add("No thread of the System process is bound to a queue.");
@@ -62,7 +63,9 @@ Result<Node> run(Session& session, const std::vector<std::string>&) {
 }  // namespace
 
 extern const DebuggerCommand exqueue_debugger_command;
-const DebuggerCommand exqueue_debugger_command{
-    .names = {"!exqueue"}, .usage = "!exqueue", .help = "work queues, their workers, what is queued", .run = run};
+const DebuggerCommand exqueue_debugger_command{.names = {"!exqueue"},
+                                               .usage = "!exqueue",
+                                               .help = "work queues, their workers, what is queued",
+                                               .run = run};
 
 }  // namespace unhang::app

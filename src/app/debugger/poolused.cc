@@ -11,7 +11,9 @@ namespace {
 Result<Node> run(Session& session, const std::vector<std::string>&) {
   const nt::MemoryCounters m = nt::read_memory_counters(session.target());
   if (m.tags.empty())
-    return fail(Error{.why = Why::no_symbol, .type = "PoolTrackTable", .detail = "symbols of the kernel tell where it lies"});
+    return fail(Error{.why = Why::no_symbol,
+                      .type = "PoolTrackTable",
+                      .detail = "symbols of the kernel tell where it lies"});
   Node n = table_node({{"tag", "Tag"},
                        {"nonpaged_count", "NonPaged Allocs"},
                        {"nonpaged_bytes", "NonPaged Used"},

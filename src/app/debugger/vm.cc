@@ -10,7 +10,9 @@ namespace {
 Result<Node> run(Session& session, const std::vector<std::string>&) {
   const nt::MemoryCounters m = nt::read_memory_counters(session.target());
   if (!m.any())
-    return fail(Error{.why = Why::no_symbol, .type = "MmAvailablePages", .detail = "symbols of the kernel tell where the counters lie"});
+    return fail(Error{.why = Why::no_symbol,
+                      .type = "MmAvailablePages",
+                      .detail = "symbols of the kernel tell where the counters lie"});
   Node n = Node::shaped("lines");
   n["lines"] = Node::list();
   const auto add = [&](const char* what, const char* key, const std::optional<u64>& pages) {

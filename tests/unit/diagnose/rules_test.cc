@@ -23,7 +23,8 @@ TEST(Rules, EachHasAPage) {
     EXPECT_EQ(pages.erase(rule->name), 1u) << rule->name << " has no page in docs/rules";
     std::ifstream f(kPages / (std::string(rule->name) + ".md"));
     const std::string text{std::istreambuf_iterator<char>(f), {}};
-    for (const char* part : {"**What it means.**", "**How it is found.**", "**What to do.**", "**For the customer.**"})
+    for (const char* part :
+         {"**What it means.**", "**How it is found.**", "**What to do.**", "**For the customer.**"})
       EXPECT_NE(text.find(part), text.npos) << rule->name << ": " << part;
   }
   for (const std::string& page : pages) ADD_FAILURE() << page << ".md belongs to no rule";

@@ -1,5 +1,5 @@
-// Patch levels of a build whose members lie elsewhere than in the built-in layout: found by what the dump's own
-// objects, KDBG and the kernel's code say.
+// Patch levels of a build whose members lie elsewhere than in the built-in layout: found by what the dump's
+// own objects, KDBG and the kernel's code say.
 #include "nt/layout_inference.h"
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ struct PatchLevel {
 // 7601.17514 has a KTHREAD of 0x360 bytes, 7601.24540 one of 0x368: all of ETHREAD lies 8 bytes earlier.
 const PatchLevel kLevels[] = {
     {"ethread_7601_17514", "6.1.7601.24540", {{"_ETHREAD", 0x360, -8}}},
-    {"ethread_later", "10.0.19041.804", {{"_ETHREAD", 0x430, 0x50}}},
+    {"ethread_later", "10.0.19041.804", {{"_ETHREAD", 0x430, 0x18}}},
     {"eprocess_tail", "10.0.17763.379", {{"_EPROCESS", 0x3f0, 0x10}}},
     {"both", "10.0.22000.318", {{"_EPROCESS", 0x430, 0x20}, {"_ETHREAD", 0x480, -0x10}}},
     {"eprocess_9600", "6.3.9600.19913", {{"_EPROCESS", 0x430, -8}, {"_ETHREAD", 0x5d0, 0x10}}},
@@ -55,7 +55,8 @@ TEST_P(InferenceTest, SaysWhatMoved) {
   const auto target = nt::Target::open(scene.machine->dump(), {});
   ASSERT_TRUE(target.has_value());
   bool said = false;
-  for (const nt::Known& k : (*target)->known()) said |= k.what == "members that lie elsewhere than in the layout";
+  for (const nt::Known& k : (*target)->known())
+    said |= k.what == "members that lie elsewhere than in the layout";
   EXPECT_TRUE(said);
 }
 
@@ -67,7 +68,8 @@ TEST(Inference, NothingMovesWhereNothingMoved) {
   const synth::Scene scene = synth::busy_owner({.build = "10.0.19041.804"});
   const auto target = nt::Target::open(scene.machine->dump(), {});
   ASSERT_TRUE(target.has_value());
-  for (const nt::Known& k : (*target)->known()) EXPECT_NE(k.what, "members that lie elsewhere than in the layout") << k.how;
+  for (const nt::Known& k : (*target)->known())
+    EXPECT_NE(k.what, "members that lie elsewhere than in the layout") << k.how;
   EXPECT_EQ((*target)->bind(nt::ETHREAD::IrpList)->confidence, Confidence::derived);
 }
 
@@ -80,7 +82,8 @@ TEST(Inference, OffsetsInCode) {
   // mov eax, [rcx+20h]; ret
   EXPECT_EQ(offset({0x8b, 0x41, 0x20, 0xc3, 0, 0, 0, 0, 0}), 0x20u);
   // mov rax, gs:[188h]; mov rax, [rax+4C0h]; ret, as IoGetTopLevelIrp.
-  EXPECT_EQ(offset({0x65, 0x48, 0x8b, 0x04, 0x25, 0x88, 1, 0, 0, 0x48, 0x8b, 0x80, 0xc0, 0x04, 0, 0, 0xc3}), 0x4c0u);
+  EXPECT_EQ(offset({0x65, 0x48, 0x8b, 0x04, 0x25, 0x88, 1, 0, 0, 0x48, 0x8b, 0x80, 0xc0, 0x04, 0, 0, 0xc3}),
+            0x4c0u);
   // Other registers, other instructions, no return, cut.
   EXPECT_FALSE(offset({0x48, 0x8b, 0x82, 0x40, 0x04, 0, 0, 0xc3}).has_value());
   EXPECT_FALSE(offset({0x48, 0x8b, 0x81, 0x40, 0x04, 0, 0, 0x90, 0xc3}).has_value());
