@@ -50,8 +50,12 @@ std::optional<ImageAt> StackMaker::user_image(UserSide& side, const Source<VirtA
 
 std::string StackMaker::symbolize(VirtAddr va, PhysAddr dtb, VirtAddr peb) {
   if (is_kernel(va)) {
-    std::string s = target_.symbolize(va);
-    return s.empty() ? hex(va) : s;
+    const auto [it, added] = kernel_symbols_.try_emplace(va);
+    if (added) {
+      it->second = target_.symbolize(va);
+      if (it->second.empty()) it->second = hex(va);
+    }
+    return it->second;
   }
   UserSide& side = user_side(dtb, peb);
   const auto at = user_image(side, target_.space(dtb), va);

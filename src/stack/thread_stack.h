@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <unordered_map>
 
 #include "nt/objects/thread.h"
 #include "nt/target.h"
@@ -54,6 +55,7 @@ class StackMaker {
 
   const nt::Target& target_;
   std::map<PhysAddr, UserSide> users_;
+  std::unordered_map<VirtAddr, std::string> kernel_symbols_;  // the same few addresses are on most stacks
 };
 
 }  // namespace unhang::stack

@@ -101,6 +101,9 @@ bool World::add_thread(VirtAddr va, size_t process) {
 }
 
 void World::read_threads() {
+  size_t count = target_.cpus().size();
+  for (const ProcessNode& p : processes) count += p.process.threads.size();
+  threads.reserve(count);
   for (size_t i = 0; i < processes.size(); i++)
     for (const VirtAddr va : std::vector<VirtAddr>(processes[i].process.threads)) add_thread(va, i);
   for (const nt::Cpu& cpu : target_.cpus()) {

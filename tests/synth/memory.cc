@@ -1,5 +1,6 @@
 #include "synth/memory.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
@@ -20,8 +21,8 @@ Result<Slice> Pages::at(PhysAddr pa) const {
 std::span<const dump::PhysRange> Pages::ranges() const {
   if (!ranges_valid_) {
     ranges_.clear();
-    for (const auto& [pfn, page] : pages_) {
-      const PhysAddr at = Pfn{pfn}.address();
+    for (const Pfn pfn : all()) {
+      const PhysAddr at = pfn.address();
       if (!ranges_.empty() && ranges_.back().end() == at)
         ranges_.back().size += kPageSize;
       else
@@ -49,6 +50,7 @@ void Pages::remove(Pfn pfn) {
 std::vector<Pfn> Pages::all() const {
   std::vector<Pfn> out;
   for (const auto& [pfn, page] : pages_) out.push_back(Pfn{pfn});
+  std::sort(out.begin(), out.end());
   return out;
 }
 

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "dump/pages.h"
@@ -26,7 +27,7 @@ class Pages final : public dump::PageSource<PhysAddr> {
   void write(PhysAddr pa, std::span<const u8> bytes);
 
  private:
-  std::map<u64, Page> pages_;
+  std::unordered_map<u64, Page> pages_;
   mutable std::vector<dump::PhysRange> ranges_;
   mutable bool ranges_valid_ = false;
 };

@@ -34,7 +34,9 @@ void read_wait_blocks(const Target& target, const Object& o, Thread& t) {
     }
     // The time-out of a wait is a block of its own for the thread's timer: not what it waits for.
     if (*thread == t.address && !object->is_null())
-      t.wait_blocks.push_back({at, *object, block.value_or(KWAIT_BLOCK::WaitType, 0)});
+      t.wait_blocks.push_back(
+          {at, *object, block.value_or(KWAIT_BLOCK::WaitType, 0),
+           static_cast<u8>(Object(target, *object).value_or(DISPATCHER_HEADER::Type, 0x7f) & 0x7f)});
     if (linked) {
       const auto next = block[KWAIT_BLOCK::NextWaitBlock];
       if (!next || *next == *first || next->is_null()) break;

@@ -123,7 +123,8 @@ enum WaitReason : u8 {
 struct WaitBlock {
   VirtAddr address{};
   VirtAddr object{};
-  u8 wait_type = 0;  // 0 WaitAll, 1 WaitAny
+  u8 wait_type = 0;       // 0 WaitAll, 1 WaitAny
+  u8 object_type = 0x7f;  // DISPATCHER_HEADER.Type without its flag; 0x7f: it cannot be read
 };
 
 struct Thread {

@@ -9,6 +9,9 @@ namespace {
 void find(World& world) {
   for (ThreadNode& t : world.threads)
     for (const nt::WaitBlock& block : t.thread.wait_blocks) {
+      if (block.object_type != static_cast<u8>(nt::DispatcherType::thread) &&
+          block.object_type != static_cast<u8>(nt::DispatcherType::process))
+        continue;
       const auto d = nt::read_dispatcher(world.target(), block.object);
       if (!d) continue;
       const Confidence confidence =

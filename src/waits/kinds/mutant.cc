@@ -41,6 +41,7 @@ void add(World& world, ThreadNode& t, VirtAddr object, const nt::Dispatcher& d) 
 void find(World& world) {
   for (ThreadNode& t : world.threads)
     for (const nt::WaitBlock& block : t.thread.wait_blocks) {
+      if (block.object_type != static_cast<u8>(nt::DispatcherType::mutant)) continue;
       const auto d = nt::read_dispatcher(world.target(), block.object);
       if (d && d->type == nt::DispatcherType::mutant) add(world, t, block.object, *d);
     }
