@@ -24,6 +24,12 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
       ->expected(1)
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--image-path", options.target.image_paths,
+                 "folders of Windows' own files (DIR[;DIR]), for pages of images that the dump does not have")
+      ->delimiter(';')
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--force-symbols", options.target.force_symbols,
                "use a symbol file although its GUID is another kernel's");
   app.add_option("--spool", options.target.dump.spool.folder,
@@ -40,6 +46,12 @@ std::unique_ptr<Session> open_session(const CommonOptions& options, int& status)
   for (const std::string& path : target.symbol_paths)
     if (access(path.c_str(), R_OK) != 0) {
       complain(fmt::format("{}: no such symbol file or directory, or not readable", path));
+      status = kUserError;
+      return nullptr;
+    }
+  for (const std::string& path : target.image_paths)
+    if (access(path.c_str(), R_OK | X_OK) != 0) {
+      complain(fmt::format("{}: no such folder of image files, or not readable", path));
       status = kUserError;
       return nullptr;
     }

@@ -9,8 +9,8 @@ namespace unhang::image {
 
 namespace {
 
-constexpr u16 kMachineAmd64 = 0x8664;
-constexpr u16 kPe32Plus = 0x20b;
+constexpr u16 kMachineAmd64 = 0x8664, kMachineI386 = 0x14c;
+constexpr u16 kPe32Plus = 0x20b, kPe32 = 0x10b;
 enum DirectoryNumber : size_t { kExportDirectory = 0, kExceptionDirectory = 3, kDebugDirectory = 6 };
 // Bounds against lying headers, far above what real images have (ntoskrnl: 3,300 exports, 35,000 functions).
 constexpr u32 kMaxSections = 96;
@@ -73,7 +73,7 @@ Result<Slice> FileImage::at(Rva rva) const {
   return fail(Error{.why = Why::not_in_dump, .type = "PE image", .detail = "not in the file"});
 }
 
-Result<Image> Image::open(std::shared_ptr<const Source<Rva>> bytes) {
+Result<Image> Image::open(std::shared_ptr<const Source<Rva>> bytes, Accept accept) {
   Image image;
   image.bytes_ = std::move(bytes);
   const Source<Rva>& s = *image.bytes_;
@@ -85,16 +85,21 @@ Result<Image> Image::open(std::shared_ptr<const Source<Rva>> bytes) {
   TRY_VOID(memory::read_exact(s, Rva(nt), raw));
   const ByteView h(raw.data(), raw.size());
   if (!h.starts_with({"PE\0\0", 4})) return bad("no PE header");
-  if (h.at<u16>(4) != kMachineAmd64 || h.at<u16>(24) != kPe32Plus)
+  image.x86_ = h.at<u16>(4) == kMachineI386 && h.at<u16>(24) == kPe32;
+  const bool x64 = h.at<u16>(4) == kMachineAmd64 && h.at<u16>(24) == kPe32Plus;
+  if (!x64 && !(image.x86_ && accept == Accept::x64_or_x86))
     return fail(Error{.why = Why::unsupported, .type = "PE image", .detail = "not an x64 image"});
   image.time_stamp_ = h.at<u32>(8);
   image.entry_point_ = Rva(h.at<u32>(24 + 16));
   image.size_ = h.at<u32>(24 + 56);
   image.checksum_ = h.at<u32>(24 + 64);
   if (image.size_ < kPageSize) return bad("an image smaller than a page");
-  const u32 directories = std::min<u32>(h.at<u32>(24 + 108), 16);
+  // PE32 has no 64-bit addresses in its header: what follows them lies 16 bytes nearer.
+  const u64 table_of_directories = 24 + (image.x86_ ? 96 : 112);
+  const u32 directories = std::min<u32>(h.at<u32>(table_of_directories - 4), 16);
   for (u32 i = 0; i < directories; i++)
-    image.directories_.push_back({Rva(h.at<u32>(24 + 112 + i * 8)), h.at<u32>(24 + 116 + i * 8)});
+    image.directories_.push_back(
+        {Rva(h.at<u32>(table_of_directories + i * 8)), h.at<u32>(table_of_directories + i * 8 + 4)});
   const u32 count = std::min<u32>(h.at<u16>(6), kMaxSections);
   const Rva table = Rva(nt) + 24 + h.at<u16>(20);
   for (u32 i = 0; i < count; i++) {

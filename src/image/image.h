@@ -1,5 +1,6 @@
-// A PE32+ image, from a file or from the memory of a dump: the same code reads both, through a Source<Rva>.
-// Pages may be missing anywhere; what is not there is an error or a gap, never a guess.
+// A PE32+ image (or a PE32 one, of 32-bit code in a 64-bit Windows), from a file or from the memory of a
+// dump: the same code reads both, through a Source<Rva>. Pages may be missing anywhere; what is not there is
+// an error or a gap, never a guess.
 //
 // Source: Microsoft's public PE/COFF specification and "x64 exception handling".
 #pragma once
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/confidence.h"
 #include "base/source.h"
 #include "image/pdb_id.h"
 #include "memory/read.h"
@@ -73,8 +75,13 @@ struct Pdata {
 
 class Image {
  public:
-  // Errors: those of reading, bad_file (no PE header), unsupported (not x64).
-  static Result<Image> open(std::shared_ptr<const Source<Rva>> bytes);
+  // Errors: those of reading, bad_file (no PE header), unsupported (neither x64 nor, where that will do,
+  // x86).
+  enum class Accept { x64, x64_or_x86 };
+  static Result<Image> open(std::shared_ptr<const Source<Rva>> bytes, Accept accept = Accept::x64);
+
+  // 32-bit code: it has no unwind data.
+  bool x86() const { return x86_; }
 
   const Source<Rva>& bytes() const { return *bytes_; }
   u64 size() const { return size_; }
@@ -83,6 +90,10 @@ class Image {
   Rva entry_point() const { return entry_point_; }
   const std::vector<Section>& sections() const { return sections_; }
   const Section* section(Rva rva) const;
+
+  // How sure it is that these are the loaded image's bytes: less than exact when a file stands in for memory.
+  Confidence trust() const { return trust_; }
+  void set_trust(Confidence trust) { trust_ = trust; }
 
   // The CodeView record, when the page it lies in is there.
   Result<PdbId> pdb_id() const;
@@ -105,6 +116,8 @@ class Image {
   const Pdata& pdata() const;
 
   std::shared_ptr<const Source<Rva>> bytes_;
+  bool x86_ = false;
+  Confidence trust_ = Confidence::exact;
   u64 size_ = 0;
   u32 time_stamp_ = 0;
   u32 checksum_ = 0;

@@ -9,7 +9,8 @@ namespace unhang::nt {
 
 namespace {
 
-constexpr u64 kMostLeaf = 0x20;  // bytes of a leaf function that an export alone names
+constexpr u64 kMostFunction32 = 0x1000;  // bytes behind an export of 32-bit code that may be its function's
+constexpr u64 kMostLeaf = 0x20;          // bytes of a leaf function that an export alone names
 
 std::string short_name(const std::string& file) {
   std::string s = file.substr(0, file.find_last_of('.'));
@@ -41,9 +42,27 @@ void Module::set_location(std::string file_name, std::string path, u64 size) {
   if (size_ == 0) size_ = size;
 }
 
-void Module::open_image(const Source<VirtAddr>& space) {
+void Module::open_image(const Source<VirtAddr>& space, image::ImagePath& files) {
   if (image_ || image_error_) return;
-  auto image = image::Image::open(std::make_shared<image::MemoryImage>(space, base_));
+  const auto memory = std::make_shared<image::MemoryImage>(space, base_);
+  auto image = image::Image::open(memory, image::Image::Accept::x64_or_x86);
+  if (!files.empty()) {
+    image::Wanted wanted{.name = file_name_, .time_stamp = time_stamp_, .size = size_};
+    if (image) {
+      wanted.time_stamp = image->time_stamp();
+      wanted.size = image->size();
+      if (auto id = image->pdb_id()) wanted.pdb = std::move(*id);
+    }
+    if (const image::DiskImage* disk = files.find(wanted)) {
+      auto backed = image::Image::open(std::make_shared<image::BackedImage>(memory, *disk),
+                                       image::Image::Accept::x64_or_x86);
+      if (backed) {
+        image = std::move(backed);
+        image->set_trust(disk->trust);
+        image_file_ = disk->path;
+      }
+    }
+  }
   if (!image) {
     image_error_ = image.error();
     return;
@@ -77,6 +96,12 @@ std::optional<Module::Named> Module::name_of(VirtAddr va) const {
   --it;
   while (it != exports.begin() && std::prev(it)->rva == it->rva) --it;
   if (it->rva == rva) return named(it->name, it->rva);
+  // 32-bit code has no unwind data that tells where functions end: the name is the nearest one, as debuggers
+  // show it, and the offset says how near.
+  if (image_->x86()) {
+    const bool near = rva - it->rva < kMostFunction32 && image_->section(rva) == image_->section(it->rva);
+    return near ? std::optional(named(it->name, it->rva)) : std::nullopt;
+  }
   const auto function = image_->function_at(rva);
   if (!function) return std::nullopt;
   if (*function)

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "image/image.h"
+#include "image/image_path.h"
 #include "symbols/store.h"
 
 namespace unhang::nt {
@@ -33,7 +34,13 @@ class Module {
   const symbols::Layout* symbols() const { return symbols_.get(); }
   const std::string& symbols_from() const { return symbols_from_; }
 
-  void open_image(const Source<VirtAddr>& space);
+  // TimeDateStamp of the header as the loader's list has it; 0: not known.
+  void set_time_stamp(u32 time_stamp) { time_stamp_ = time_stamp; }
+
+  // files: where image files are looked for that stand in for what memory does not have.
+  void open_image(const Source<VirtAddr>& space, image::ImagePath& files);
+  // The file that stands in; empty: none.
+  const std::string& image_file() const { return image_file_; }
   void set_symbols(std::shared_ptr<const symbols::Layout> layout, std::string from);
   bool looked_for_symbols = false;
 
@@ -51,6 +58,8 @@ class Module {
   std::string file_name_, path_, name_;
   VirtAddr base_{};
   u64 size_ = 0;
+  u32 time_stamp_ = 0;
+  std::string image_file_;
   std::optional<image::Image> image_;
   std::optional<Error> image_error_;
   std::optional<image::PdbId> pdb_;

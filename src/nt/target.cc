@@ -22,7 +22,7 @@ constexpr int kEnoughMembers = 6;
 }  // namespace
 
 Target::Target(dump::DumpFile dump, const TargetOptions& options)
-    : dump_(std::move(dump)), store_(options.symbol_paths, options.cache) {
+    : dump_(std::move(dump)), store_(options.symbol_paths, options.cache), image_path_(options.image_paths) {
   bindings_.resize(MemberLine::all().size());
 }
 
@@ -85,7 +85,7 @@ Result<void> Target::find_windows() {
 Result<void> Target::load_kernel(const TargetOptions& options) {
   auto module = std::make_unique<Module>("ntoskrnl.exe", "", place_.base, 0);
   module->set_name("nt");
-  module->open_image(kernel());
+  open_image(*module, kernel());
   nt_ = module.get();
   modules_.add(std::move(module));
   if (nt_->image() == nullptr) gaps_.push_back({"kernel image", hex(place_.base), text(*nt_->image_error())});
@@ -330,11 +330,16 @@ void Target::look_up_symbols(Module& module) const {
   if (auto found = store_.find(*module.pdb())) module.set_symbols(found->layout, found->where);
 }
 
+void Target::open_image(Module& module, const Source<VirtAddr>& space) const {
+  module.open_image(space, image_path_);
+  for (Gap& g : image_path_.take_refused()) gaps_.push_back(std::move(g));
+}
+
 const Module* Target::module_at(VirtAddr va) const {
   // Images are opened and symbols looked up when an address first falls into a module.
   Module* m = const_cast<ModuleList&>(modules_).find(va);
   if (m == nullptr) return nullptr;
-  m->open_image(kernel());
+  open_image(*m, kernel());
   look_up_symbols(*m);
   return m;
 }

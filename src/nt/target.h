@@ -24,9 +24,10 @@ namespace unhang::nt {
 
 struct TargetOptions {
   std::vector<std::string> symbol_paths;
-  std::string cache;           // directory of imported layouts; empty: none
-  bool force_symbols = false;  // use a symbol file although its GUID is another kernel's
-  dump::OpenOptions dump;      // progress, and where compressed dumps are unpacked
+  std::string cache;                     // directory of imported layouts; empty: none
+  std::vector<std::string> image_paths;  // folders of image files, for pages that the dump does not have
+  bool force_symbols = false;            // use a symbol file although its GUID is another kernel's
+  dump::OpenOptions dump;                // progress, and where compressed dumps are unpacked
 };
 
 // One processor as Windows numbers it, and the dump's registers for it.
@@ -107,6 +108,8 @@ class Target {
 
   // Symbols of a module that is not the kernel's (a process's image), from the same store.
   void look_up_symbols(Module& module) const;
+  // Opens a module's image, once; files of the image path that are refused become gaps.
+  void open_image(Module& module, const Source<VirtAddr>& space) const;
 
   // While set, every member read is added: see diagnose's --why.
   void record_reads(std::vector<ReadRecord>* records) const { records_ = records; }
@@ -131,6 +134,7 @@ class Target {
   const Source<VirtAddr>* kernel_ = nullptr;
   mutable std::map<PhysAddr, std::unique_ptr<memory::AddressSpace>> spaces_;
   mutable symbols::Store store_;
+  mutable image::ImagePath image_path_;
   ModuleList modules_;
   Module* nt_ = nullptr;
   std::optional<Kdbg> kdbg_;
@@ -139,7 +143,7 @@ class Target {
   u32 build_ = 0;
   std::string build_lab_;
   std::vector<Known> known_;
-  std::vector<Gap> gaps_;
+  mutable std::vector<Gap> gaps_;
   mutable std::vector<std::optional<Result<Bound>>> bindings_;
   mutable std::vector<ReadRecord>* records_ = nullptr;
 };

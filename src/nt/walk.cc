@@ -47,15 +47,29 @@ std::string Walk::how() const {
 
 namespace {
 
+using ReadEntry = Result<ListEntry> (*)(const Source<VirtAddr>&, VirtAddr);
+
+Result<ListEntry> read_entry(const Source<VirtAddr>& space, VirtAddr at) {
+  return memory::read<ListEntry>(space, at);
+}
+
+Result<ListEntry> read_entry32(const Source<VirtAddr>& space, VirtAddr at) {
+  struct Narrow {
+    u32 flink, blink;
+  };
+  const auto e = TRY(memory::read<Narrow>(space, at));
+  return ListEntry{VirtAddr(e.flink), VirtAddr(e.blink)};
+}
+
 // From the head's Blink back to where the forward walk got to. Adds what is new, in list order.
-void from_the_tail(const Source<VirtAddr>& space, VirtAddr head, size_t limit,
+void from_the_tail(const Source<VirtAddr>& space, ReadEntry entry, VirtAddr head, size_t limit,
                    std::unordered_set<VirtAddr>& seen, Walk& walk) {
-  const auto h = memory::read<ListEntry>(space, head);
+  const auto h = entry(space, head);
   if (!h) return;
   std::vector<VirtAddr> back;
   VirtAddr next = head, link = h->blink;
   while (link != head && !link.is_null() && walk.links.size() + back.size() < limit) {
-    const auto e = memory::read<ListEntry>(space, link);
+    const auto e = entry(space, link);
     if (!e || e->flink != next || !seen.insert(link).second) break;
     back.push_back(link);
     next = link;
@@ -65,7 +79,7 @@ void from_the_tail(const Source<VirtAddr>& space, VirtAddr head, size_t limit,
   walk.links.insert(walk.links.end(), back.rbegin(), back.rend());
 }
 
-Walk forward(const Source<VirtAddr>& space, VirtAddr head, bool keep_head, size_t limit,
+Walk forward(const Source<VirtAddr>& space, ReadEntry entry, VirtAddr head, bool keep_head, size_t limit,
              std::unordered_set<VirtAddr>& seen) {
   Walk walk;
   auto stop = [&](WalkEnd end, VirtAddr at, Error error = {}) {
@@ -75,7 +89,7 @@ Walk forward(const Source<VirtAddr>& space, VirtAddr head, bool keep_head, size_
   };
   seen.insert(head);
   if (keep_head) walk.links.push_back(head);
-  const auto first = memory::read<ListEntry>(space, head);
+  const auto first = entry(space, head);
   if (!first) {
     stop(WalkEnd::unreadable, head, first.error());
     return walk;
@@ -91,7 +105,7 @@ Walk forward(const Source<VirtAddr>& space, VirtAddr head, bool keep_head, size_
       stop(WalkEnd::cycle, link);
       break;
     }
-    const auto e = memory::read<ListEntry>(space, link);
+    const auto e = entry(space, link);
     if (!e) {
       stop(WalkEnd::unreadable, link, e.error());
       break;
@@ -110,20 +124,25 @@ Walk forward(const Source<VirtAddr>& space, VirtAddr head, bool keep_head, size_
   return walk;
 }
 
-}  // namespace
-
-Walk walk_list(const Source<VirtAddr>& space, VirtAddr head, size_t limit) {
+Walk both_ways(const Source<VirtAddr>& space, ReadEntry entry, VirtAddr head, bool keep_head, size_t limit) {
   std::unordered_set<VirtAddr> seen;
-  Walk walk = forward(space, head, false, limit, seen);
-  if (!walk.complete() && walk.end != WalkEnd::limit) from_the_tail(space, head, limit, seen, walk);
+  Walk walk = forward(space, entry, head, keep_head, limit, seen);
+  if (!walk.complete() && walk.end != WalkEnd::limit) from_the_tail(space, entry, head, limit, seen, walk);
   return walk;
 }
 
+}  // namespace
+
+Walk walk_list(const Source<VirtAddr>& space, VirtAddr head, size_t limit) {
+  return both_ways(space, read_entry, head, false, limit);
+}
+
+Walk walk_list32(const Source<VirtAddr>& space, VirtAddr head, size_t limit) {
+  return both_ways(space, read_entry32, head, false, limit);
+}
+
 Walk walk_ring(const Source<VirtAddr>& space, VirtAddr start, size_t limit) {
-  std::unordered_set<VirtAddr> seen;
-  Walk walk = forward(space, start, true, limit, seen);
-  if (!walk.complete() && walk.end != WalkEnd::limit) from_the_tail(space, start, limit, seen, walk);
-  return walk;
+  return both_ways(space, read_entry, start, true, limit);
 }
 
 Walk walk_chain(const Source<VirtAddr>& space, VirtAddr first, size_t limit) {

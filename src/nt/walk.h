@@ -42,6 +42,9 @@ Walk walk_list(const Source<VirtAddr>& space, VirtAddr head, size_t limit = kMax
 // first. Complete when it comes back to where it began.
 Walk walk_ring(const Source<VirtAddr>& space, VirtAddr start, size_t limit = kMaxLinks);
 
+// walk_list of LIST_ENTRY32, as 32-bit code in a 64-bit Windows has it.
+Walk walk_list32(const Source<VirtAddr>& space, VirtAddr head, size_t limit = kMaxLinks);
+
 // SINGLE_LIST_ENTRY chain from its first link to null.
 Walk walk_chain(const Source<VirtAddr>& space, VirtAddr first, size_t limit = kMaxLinks);
 // The same for objects whose pointer to the next one lies at an offset; links are the objects' addresses.

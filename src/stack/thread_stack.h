@@ -1,23 +1,27 @@
 // The stack of a thread: where to start (a vCPU's registers for a running thread, the switch frame for the
-// others), kernel part, and through the trap frame the user part.
+// others), kernel part, through the trap frame the user part, and the 32-bit part of WOW64 threads.
 #pragma once
 
 #include <map>
 #include <memory>
 #include <unordered_map>
 
+#include "nt/objects/loader.h"
 #include "nt/objects/thread.h"
 #include "nt/target.h"
 #include "stack/unwinder.h"
+#include "stack/wow64.h"
 
 namespace unhang::stack {
 
 struct ThreadStack {
   std::vector<Frame> frames;
   std::vector<std::string> symbols;  // one for each frame: "nt!KiSwapContext+0x7a"
-  std::string start;                 // "registers of CPU 1", "switch frame"
-  std::string kernel_end;            // how the kernel part ended
-  std::string user_end;              // how the user part ended; empty when there is none
+  // One for each frame; null: in no module. They live as long as the target and the StackMaker.
+  std::vector<const nt::Module*> modules;
+  std::string start;       // "registers of CPU 1", "switch frame"
+  std::string kernel_end;  // how the kernel part ended
+  std::string user_end;    // how the user part ended; empty when there is none
   StackEnd end = StackEnd::complete;
   bool heuristic = false;
   bool from_cpu = false;  // it began with the registers of a processor
@@ -32,26 +36,40 @@ class StackMaker {
   explicit StackMaker(const nt::Target& target) : target_(target) {}
 
   ThreadStack make(const nt::Thread& thread);
-  // From a processor's registers. teb may be null: it bounds scans of the user stack.
-  ThreadStack make(const dump::CpuState& state, VirtAddr stack_base, PhysAddr dtb, VirtAddr peb, VirtAddr teb,
-                   std::string from);
 
   // "ntdll!NtWaitForSingleObject+0x14" in a process, "nt!..." in the kernel; "0x..." when in no module.
   std::string symbolize(VirtAddr va, PhysAddr dtb, VirtAddr peb);
 
+  // The modules of a process, with images and symbols looked up; wow64: its EPROCESS.Wow64Process.
+  std::vector<const nt::Module*> modules_of(PhysAddr dtb, VirtAddr peb, VirtAddr wow64);
+
  private:
+  // What the user part of a thread needs. teb may be null: it bounds scans of the user stack.
+  struct User {
+    PhysAddr dtb{};
+    VirtAddr peb{}, teb{}, wow64{};
+  };
   struct UserSide {
     nt::ModuleList modules;
     std::vector<Gap> gaps;
+    bool has_x86 = false;  // the 32-bit list was read
+    bool clr = false;      // .NET is loaded: it makes code at run time
   };
+  static User user_of(const nt::Target& target, const nt::Thread& thread);
+  ThreadStack make(const dump::CpuState& state, VirtAddr stack_base, const User& user, std::string from);
   UserSide& user_side(PhysAddr dtb, VirtAddr peb);
+  void add_modules(UserSide& side, nt::LoadedModules found);
+  void add_x86_modules(UserSide& side, PhysAddr dtb, VirtAddr peb32);
+  // Code in memory of the process that no image has: what a just-in-time compiler makes.
+  bool dynamic_code(PhysAddr dtb, VirtAddr va);
+  std::string symbolize(VirtAddr va, PhysAddr dtb, VirtAddr peb, const nt::Module*& module);
   std::optional<ImageAt> user_image(UserSide& side, const Source<VirtAddr>& space, VirtAddr va);
   FindImage kernel_images() const;
-  void unwind_kernel(ThreadStack& out, const Registers& start, const UnwindOptions& options, PhysAddr dtb,
-                     VirtAddr peb, VirtAddr teb);
-  void add(ThreadStack& out, const Unwound& unwound, PhysAddr dtb, VirtAddr peb);
-  void go_on_in_user_mode(ThreadStack& out, Registers registers, u16 cs, PhysAddr dtb, VirtAddr peb,
-                          VirtAddr teb);
+  void unwind_kernel(ThreadStack& out, const Registers& start, const UnwindOptions& options,
+                     const User& user);
+  void add(ThreadStack& out, const Unwound& unwound, const User& user);
+  void go_on_in_user_mode(ThreadStack& out, Registers registers, u16 cs, const User& user);
+  void go_on_in_x86(ThreadStack& out, std::optional<Registers32> registers, const User& user);
 
   const nt::Target& target_;
   std::map<PhysAddr, UserSide> users_;

@@ -65,6 +65,7 @@ class Unwinder {
         return finish(out, StackEnd::unreadable);
       }
       kind = FrameKind::call;
+      trust = weaker(trust, image_->trust());
       if (step->machine) {
         out.frames.back().trap_frame = step->trap_frame;
         out.cs = step->cs;
@@ -242,7 +243,7 @@ class Unwinder {
   bool epilogue(VirtAddr base, const RuntimeFunction& function) {
     epilogue_.clear();
     std::array<u8, 64> code{};
-    const auto some = memory::read_some(space_, r_.ip(), std::span<u8>(code));
+    const auto some = memory::read_some(image_->bytes(), Rva(r_.ip() - base), std::span<u8>(code));
     const ByteView b(code.data(), some.size);
     u64 at = 0;
     bool first = true;
@@ -326,27 +327,36 @@ class Unwinder {
   // in sixteen.
   std::optional<Confidence> looks_like_return(VirtAddr va) const {
     const auto at = images_(va);
-    if (!at) return std::nullopt;
+    if (!at) return dynamic(va) ? behind_a_call(space_, va) : std::nullopt;
     if (at->image != nullptr) {
       const image::Section* section = at->image->section(Rva(va - at->base));
       if (section == nullptr || !section->executable()) return std::nullopt;
     }
-    std::array<u8, 7> before{};
-    if (const auto read = memory::read_exact(space_, va - 7, before); !read) {
-      if (va.value() % 16 == 0) return std::nullopt;
-      return Confidence::guess;
-    }
-    const u8* p = before.data();
-    bool call = p[2] == 0xe8;            // call rel32
-    for (const int n : {2, 3, 4, 6, 7})  // call r/m64 of 2, 3, 4, 6, 7 bytes
-      call |= p[7 - n] == 0xff && (p[8 - n] & 0x38) == 0x10;
-    call |= p[4] == 0x41 && p[5] == 0xff && (p[6] & 0x38) == 0x10;  // call r8..r15
-    if (!call) return std::nullopt;
-    return Confidence::heuristic;
+    return behind_a_call(space_, va);
+  }
+
+  bool dynamic(VirtAddr va) const { return options_.dynamic_code && options_.dynamic_code(va); }
+
+  // Code made at run time has unwind data that only its maker finds. Its frames mostly keep RBP as a frame
+  // pointer: right when a return address lies above the RBP that was saved.
+  std::optional<Confidence> by_frame_pointer() {
+    const VirtAddr frame(r_.gpr[dump::rbp]);
+    if (!dynamic(r_.ip()) || frame.value() % 8 != 0 || frame < r_.sp() || frame >= options_.stack_base)
+      return std::nullopt;
+    const auto saved = load(frame), back = load(frame + 8);
+    if (!saved || !back || (images_(VirtAddr(*back)) == std::nullopt && !dynamic(VirtAddr(*back))))
+      return std::nullopt;
+    const auto found = looks_like_return(VirtAddr(*back));
+    if (!found) return std::nullopt;
+    r_.rip = *back;
+    r_.gpr[rsp] = (frame + 16).value();
+    r_.gpr[dump::rbp] = *saved;
+    return found;
   }
 
   std::optional<Confidence> scan() {
     if (options_.stack_base.is_null()) return std::nullopt;
+    if (const auto found = by_frame_pointer()) return found;
     VirtAddr at((r_.gpr[rsp] + 7) & ~u64{7});
     for (u64 n = 0; n < kMostScan && at < options_.stack_base; n += 8, at += 8) {
       const auto v = load(at);
@@ -369,6 +379,21 @@ class Unwinder {
 };
 
 }  // namespace
+
+std::optional<Confidence> behind_a_call(const Source<VirtAddr>& space, VirtAddr va) {
+  std::array<u8, 7> before{};
+  if (const auto read = memory::read_exact(space, va - 7, before); !read) {
+    if (va.value() % 16 == 0) return std::nullopt;
+    return Confidence::guess;
+  }
+  const u8* p = before.data();
+  bool call = p[2] == 0xe8;            // call rel32
+  for (const int n : {2, 3, 4, 6, 7})  // call r/m64 of 2, 3, 4, 6, 7 bytes
+    call |= p[7 - n] == 0xff && (p[8 - n] & 0x38) == 0x10;
+  call |= p[4] == 0x41 && p[5] == 0xff && (p[6] & 0x38) == 0x10;  // call r8..r15
+  if (!call) return std::nullopt;
+  return Confidence::heuristic;
+}
 
 std::string Unwound::how() const {
   switch (end) {

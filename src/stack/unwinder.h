@@ -72,7 +72,13 @@ struct UnwindOptions {
   VirtAddr stack_base{};
   // The first frame is a return address (a switched-out thread) rather than an interrupted instruction.
   bool start_is_call = false;
+  // Whether an address is code that was made at run time, outside of every image. Empty: no.
+  std::function<bool(VirtAddr)> dynamic_code;
 };
+
+// What a value is as a return address, judged by the call before it: heuristic, guess when the code cannot be
+// read, nothing when it is none.
+std::optional<Confidence> behind_a_call(const Source<VirtAddr>& space, VirtAddr va);
 
 Unwound unwind(const Registers& start, const Source<VirtAddr>& space, const FindImage& images,
                const UnwindOptions& options);

@@ -15,6 +15,12 @@ struct LDR_DATA_TABLE_ENTRY {
   static inline const Member<u32> SizeOfImage{kType, "SizeOfImage"};
   static inline const Member<UnicodeString> FullDllName{kType, "FullDllName"};
   static inline const Member<UnicodeString> BaseDllName{kType, "BaseDllName"};
+  static inline const Member<u32> TimeDateStamp{kType, "TimeDateStamp"};
+};
+
+struct KLDR_DATA_TABLE_ENTRY {
+  static constexpr TypeName kType{"_KLDR_DATA_TABLE_ENTRY"};
+  static inline const Member<u32> TimeDateStamp{kType, "TimeDateStamp"};
 };
 
 struct PEB {
@@ -27,6 +33,11 @@ struct PEB {
 struct PEB_LDR_DATA {
   static constexpr TypeName kType{"_PEB_LDR_DATA"};
   static inline const Member<ListEntry> InLoadOrderModuleList{kType, "InLoadOrderModuleList"};
+};
+
+struct EWOW64PROCESS {
+  static constexpr TypeName kType{"_EWOW64PROCESS"};
+  static inline const Member<VirtAddr> Peb{kType, "Peb"};
 };
 
 struct RTL_USER_PROCESS_PARAMETERS {
@@ -45,5 +56,12 @@ LoadedModules read_kernel_modules(const Target& target);
 
 // The modules of a process from its PEB; none when the PEB is null or paged out (a gap says so).
 LoadedModules read_user_modules(const Target& target, const Source<VirtAddr>& space, VirtAddr peb);
+
+// The modules of 32-bit code in a process, from its 32-bit PEB; time stamps come from the list as well.
+LoadedModules read_user_modules32(const Target& target, const Source<VirtAddr>& space, VirtAddr peb32);
+
+// The 32-bit PEB that _EPROCESS.Wow64Process leads to: an _EWOW64PROCESS in the kernel, the PEB itself up to
+// Windows 8.1. Null when it cannot be read.
+VirtAddr peb32_of(const Target& target, VirtAddr wow64);
 
 }  // namespace unhang::nt

@@ -124,7 +124,8 @@ TEST_P(CasesTest, PrintsWhatItPrinted) {
   if (const auto queue = scene.object.find("queue"); queue != scene.object.end())
     expect("exqueue", run(*session, {"!exqueue"}));
   if (const auto section = scene.object.find("first"); section != scene.object.end())
-    expect("cs", run(*session, {fmt::format(".thread {}", scene.culprit), fmt::format("!cs {}", section->second)}));
+    expect("cs",
+           run(*session, {fmt::format(".thread {}", scene.culprit), fmt::format("!cs {}", section->second)}));
   // No file is left behind that nothing compares.
   for (const auto& f : fs::directory_iterator(kCases / c.folder))
     EXPECT_TRUE(names_.contains(f.path().filename().string())) << f.path() << " belongs to no command";

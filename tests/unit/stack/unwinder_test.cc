@@ -662,7 +662,7 @@ class ScanTest : public UnwinderTest {
     c.push((return_address() + 1).value());
     return c;
   }
-  static constexpr UnwindOptions kScan{.stack_base = kStackTop};
+  static inline const UnwindOptions kScan{.stack_base = kStackTop};
 };
 
 TEST_F(ScanTest, FindsTheReturnAddressBehindACall) {

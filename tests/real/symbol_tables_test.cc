@@ -1,0 +1,111 @@
+// Every symbol table beside the project: what the program asks for resolves in it as in the built-in layout
+// of the same build, and what a table lacks is known.
+#include <set>
+
+#include "base/format.h"
+#include "nt/member.h"
+#include "real/real_data.h"
+#include "symbols/builtin.h"
+#include "symbols/importer.h"
+#include "symbols/layout.h"
+
+namespace unhang::real {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Table {
+  std::string build, file;
+};
+
+// "ntkrnlmp-10.0.19041.804-GUID-1.json.xz".
+std::vector<Table> tables() {
+  std::vector<Table> out;
+  std::error_code e;
+  for (const auto& entry : fs::directory_iterator(data() / "symbols", e)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("ntkrnlmp-") || !name.ends_with(".json.xz")) continue;
+    out.push_back({name.substr(9, name.find('-', 9) - 9), entry.path().string()});
+  }
+  return out;
+}
+
+std::optional<symbols::Field> resolve(const symbols::Layout& layout, const nt::MemberLine& line) {
+  std::vector<const char*> paths{line.path()};
+  paths.insert(paths.end(), line.older().begin(), line.older().end());
+  for (const char* path : paths)
+    if (path != nullptr)
+      if (const auto f = layout.field(line.type(), path)) return *f;
+  return std::nullopt;
+}
+
+TEST(SymbolTables, MembersResolve) {
+  const auto all = tables();
+  UNHANG_NEEDS(data() / "symbols");
+  // Without these there is no analysis, whatever the build.
+  const std::set<std::string> needed{"_EPROCESS.ActiveProcessLinks",
+                                     "_EPROCESS.UniqueProcessId",
+                                     "_EPROCESS.ImageFileName",
+                                     "_EPROCESS.ThreadListHead",
+                                     "_EPROCESS.ObjectTable",
+                                     "_EPROCESS.Peb",
+                                     "_EPROCESS.WoW64Process",
+                                     "_KPROCESS.DirectoryTableBase",
+                                     "_ETHREAD.ThreadListEntry",
+                                     "_ETHREAD.IrpList",
+                                     "_KTHREAD.State",
+                                     "_KTHREAD.WaitReason",
+                                     "_KTHREAD.WaitTime",
+                                     "_KTHREAD.WaitBlockList",
+                                     "_KTHREAD.KernelStack",
+                                     "_KTHREAD.StackBase",
+                                     "_KTHREAD.Teb",
+                                     "_KTHREAD.Process",
+                                     "_KTHREAD.ApcState.Process",
+                                     "_ERESOURCE.SystemResourcesList",
+                                     "_IRP.CurrentLocation",
+                                     "_FILE_OBJECT.FileName",
+                                     "_KPRCB.CurrentThread",
+                                     "_LDR_DATA_TABLE_ENTRY.DllBase",
+                                     "_PEB.Ldr"};
+  EXPECT_GE(all.size(), 8u);
+  for (const Table& t : all) {
+    SCOPED_TRACE(t.build);
+    const auto file = File::open(t.file);
+    ASSERT_TRUE(file.has_value());
+    const auto bytes = symbols::import_symbols(*file);
+    ASSERT_TRUE(bytes.has_value()) << text(bytes.error());
+    const auto layout = symbols::Layout::from_bytes(*bytes, t.file);
+    ASSERT_TRUE(layout.has_value());
+    const auto builtin = symbols::builtin_layout(t.build);
+    EXPECT_NE(builtin, nullptr) << "no built-in layout was made of it";
+    size_t resolved = 0;
+    std::string missing;
+    std::set<std::string> there;
+    for (const nt::MemberLine* line : nt::MemberLine::all()) {
+      const std::string name = fmt::format("{}.{}", line->type(), line->path());
+      const auto f = resolve(**layout, *line);
+      if (!f) {
+        missing += " " + name;
+        if (builtin) {
+          EXPECT_FALSE(resolve(*builtin, *line)) << name << " is in the facts alone";
+        }
+        continue;
+      }
+      resolved++;
+      there.insert(name);
+      if (f->bit_length == 0 && line->size() != 0 && f->size != 0) {
+        EXPECT_EQ(f->size, line->size()) << name;
+      }
+      if (!builtin) continue;
+      const auto b = resolve(*builtin, *line);
+      ASSERT_TRUE(b.has_value()) << name << " is missing from the facts";
+      EXPECT_EQ(b->offset, f->offset) << name;
+    }
+    for (const std::string& name : needed) EXPECT_TRUE(there.contains(name)) << name;
+    std::printf("%s: %zu resolve, missing:%s\n", t.build.c_str(), resolved, missing.c_str());
+  }
+}
+
+}  // namespace
+}  // namespace unhang::real
