@@ -27,7 +27,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
   const std::span<const u8> bytes(data, size);
   const auto file = image::FileImage::open(bytes);
   if (!file) return 0;
-  const auto opened = image::Image::open(*file);
+  const auto opened = image::Image::open(*file, image::Image::Accept::x64_or_x86);
   if (!opened) return 0;
   const image::Image& image = *opened;
   (void)image.pdb_id();

@@ -23,6 +23,7 @@ struct Outcome {
   int status = -1;
   std::string out, err;
   Json json() const { return Json::parse(out, nullptr, false); }
+  Json rows() const { return json()["rows"]; }  // by value: a loop over it keeps it
 };
 
 class SymbolsCommand : public testing::Test {
@@ -70,7 +71,7 @@ class SymbolsCommand : public testing::Test {
   void serve_samples() {
     const Outcome all = run("symbols list --user " + dump() + " --json -");
     ASSERT_EQ(all.status, 0) << all.err;
-    for (const Json& row : all.json()["rows"]) {
+    for (const Json& row : all.rows()) {
       if (row["pdb"].is_null()) continue;
       const std::string pdb = row["pdb"];
       const fs::path file = fs::path(UNHANG_SOURCE_DIR) / "samples" / pdb;
@@ -82,7 +83,7 @@ class SymbolsCommand : public testing::Test {
   // module -> result of fetch.
   static std::map<std::string, std::string> results(const Outcome& o) {
     std::map<std::string, std::string> out;
-    for (const Json& row : o.json()["rows"]) out[row["module"]] = row["result"];
+    for (const Json& row : o.rows()) out[row["module"]] = row["result"];
     return out;
   }
 
@@ -94,7 +95,7 @@ TEST_F(SymbolsCommand, ListHasUserModulesOfStacks) {
   const Outcome o = run("symbols list " + dump() + " --json -");
   ASSERT_EQ(o.status, 0) << o.err;
   std::map<std::string, std::string> mode;
-  for (const Json& row : o.json()["rows"]) mode[row["module"]] = row["mode"];
+  for (const Json& row : o.rows()) mode[row["module"]] = row["mode"];
   EXPECT_EQ(mode["nt"], "kernel");
   EXPECT_EQ(mode["ntdll"], "user");
   EXPECT_TRUE(server_.asked().empty());

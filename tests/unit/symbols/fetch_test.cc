@@ -228,6 +228,7 @@ TEST_F(FetchTest, ErrorsThatPass) {
   server_.answer(home() + kName, {.status = 503});
   server_.answer(home() + kName, {.body = pdb()});
   EXPECT_TRUE(fetch().ok);
+  fs::remove_all(cache());
   synth::SymbolServer refusing;
   refusing.answer(home() + kName, {.status = 403});
   failed(fetch(refusing.url()), "the server says 403");
