@@ -38,8 +38,7 @@ std::vector<const ThreadNode*> workers_of(const World& world, const nt::AlpcPort
   if (!is_kernel(port.completion_port)) return bound;
   for (const size_t i : server.threads) {
     const ThreadNode& t = world.threads[i];
-    const auto queue = nt::Object(world.target(), t.thread.address)[nt::KTHREAD::Queue];
-    if (queue && *queue == port.completion_port) bound.push_back(&t);
+    if (t.thread.queue == port.completion_port) bound.push_back(&t);
   }
   return bound;
 }
