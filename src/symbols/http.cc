@@ -1,6 +1,8 @@
 #include "symbols/http.h"
 
+#define CURL_DISABLE_TYPECHECK  // its checks are macros that know only the functions themselves
 #include <curl/curl.h>
+#include <dlfcn.h>
 
 #include <array>
 #include <cerrno>
@@ -17,6 +19,51 @@ namespace {
 // What symsrv calls itself; some servers answer other clients with a page for people.
 constexpr const char* kUserAgent = "Microsoft-Symbol-Server/10.0";
 
+// Loaded when something is fetched: libcurl brings two dozen libraries, and loading them was half of what any
+// other command took to start.
+constexpr const char* kLibrary = "libcurl.so.4";
+
+// The functions that we call, by their names, with their types from the header.
+#define UNHANG_CURL_FUNCTIONS(X) \
+  X(curl_global_init)            \
+  X(curl_easy_init)              \
+  X(curl_easy_cleanup)           \
+  X(curl_easy_reset)             \
+  X(curl_easy_setopt)            \
+  X(curl_easy_perform)           \
+  X(curl_easy_getinfo)           \
+  X(curl_easy_strerror)
+
+struct Library {
+#define UNHANG_CURL_POINTER(name) decltype(&::name) name = nullptr;
+  UNHANG_CURL_FUNCTIONS(UNHANG_CURL_POINTER)
+#undef UNHANG_CURL_POINTER
+  std::string problem;  // why it cannot be used
+};
+
+Library load() {
+  Library l;
+  // Never unloaded: it may have threads that resolve names.
+  void* handle = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr) {
+    l.problem = fmt::format("libcurl is not installed ({}, Debian's libcurl4)", kLibrary);
+    return l;
+  }
+#define UNHANG_CURL_LOAD(name)                                       \
+  l.name = reinterpret_cast<decltype(l.name)>(dlsym(handle, #name)); \
+  if (l.name == nullptr) l.problem = fmt::format("{} lacks {}", kLibrary, #name);
+  UNHANG_CURL_FUNCTIONS(UNHANG_CURL_LOAD)
+#undef UNHANG_CURL_LOAD
+  if (l.problem.empty() && l.curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+    l.problem = "libcurl cannot start";
+  return l;
+}
+
+const Library& library() {
+  static const Library loaded = load();
+  return loaded;
+}
+
 struct Download {
   CURL* curl = nullptr;
   std::FILE* file = nullptr;
@@ -28,7 +75,7 @@ struct Download {
 size_t on_body(char* data, size_t, size_t size, void* user) {
   Download& d = *static_cast<Download*>(user);
   long status = 0;
-  curl_easy_getinfo(d.curl, CURLINFO_RESPONSE_CODE, &status);
+  library().curl_easy_getinfo(d.curl, CURLINFO_RESPONSE_CODE, &status);
   if (status != 200) return size;  // a page that explains an error
   if (size > d.most - d.bytes) {
     d.too_large = true;
@@ -75,10 +122,11 @@ bool may_pass(CURLcode code, long status) {
 struct Http::Curl {
   CURL* easy = nullptr;
   Curl() {
-    static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
-    if (ready == CURLE_OK) easy = curl_easy_init();
+    if (library().problem.empty()) easy = library().curl_easy_init();
   }
-  ~Curl() { curl_easy_cleanup(easy); }
+  ~Curl() {
+    if (easy != nullptr) library().curl_easy_cleanup(easy);
+  }
 };
 
 Http::Http(HttpOptions options) : options_(std::move(options)), curl_(std::make_unique<Curl>()) {}
@@ -96,9 +144,11 @@ std::string Http::escape(const std::string& part) {
 
 HttpReply Http::get(const std::string& url, const std::string& path, const Progress& progress) {
   HttpReply reply;
+  const Library& lib = library();
   CURL* c = curl_->easy;
   if (c == nullptr) {
-    reply.problem = "libcurl cannot start";
+    reply.problem = lib.problem.empty() ? "libcurl cannot start" : lib.problem;
+    reply.unreachable = true;
     return reply;
   }
   auto delay = options_.retry_delay;
@@ -109,31 +159,31 @@ HttpReply Http::get(const std::string& url, const std::string& path, const Progr
       reply.problem = fmt::format("{}: {}", path, std::strerror(errno));
       return reply;
     }
-    curl_easy_reset(c);
+    lib.curl_easy_reset(c);
     std::array<char, CURL_ERROR_SIZE> message{};
-    curl_easy_setopt(c, CURLOPT_URL, url.c_str());
-    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, message.data());
-    curl_easy_setopt(c, CURLOPT_USERAGENT, kUserAgent);
-    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
-    curl_easy_setopt(c, CURLOPT_MAXREDIRS, 10L);
-    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+    lib.curl_easy_setopt(c, CURLOPT_URL, url.c_str());
+    lib.curl_easy_setopt(c, CURLOPT_ERRORBUFFER, message.data());
+    lib.curl_easy_setopt(c, CURLOPT_USERAGENT, kUserAgent);
+    lib.curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    lib.curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
+    lib.curl_easy_setopt(c, CURLOPT_MAXREDIRS, 10L);
+    lib.curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
     // What was asked for safely is not fetched unsafely because a server says so.
-    curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, url.starts_with("http:") ? "http,https" : "https");
-    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options_.connect_timeout.count()));
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, static_cast<long>(options_.stall_timeout.count()));
-    curl_easy_setopt(c, CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(options_.most_bytes));
-    if (!options_.proxy.empty()) curl_easy_setopt(c, CURLOPT_PROXY, options_.proxy.c_str());
-    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(c, CURLOPT_WRITEDATA, &d);
-    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
-    curl_easy_setopt(c, CURLOPT_XFERINFODATA, &d);
-    const CURLcode code = curl_easy_perform(c);
+    lib.curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, url.starts_with("http:") ? "http,https" : "https");
+    lib.curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options_.connect_timeout.count()));
+    lib.curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    lib.curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, static_cast<long>(options_.stall_timeout.count()));
+    lib.curl_easy_setopt(c, CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(options_.most_bytes));
+    if (!options_.proxy.empty()) lib.curl_easy_setopt(c, CURLOPT_PROXY, options_.proxy.c_str());
+    lib.curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+    lib.curl_easy_setopt(c, CURLOPT_WRITEDATA, &d);
+    lib.curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    lib.curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
+    lib.curl_easy_setopt(c, CURLOPT_XFERINFODATA, &d);
+    const CURLcode code = lib.curl_easy_perform(c);
     d.disk |= std::fclose(d.file) != 0;
     long status = 0;
-    curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
+    lib.curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
     if (code == CURLE_OK && status == 200 && !d.disk) {
       reply.outcome = HttpReply::Outcome::found;
       reply.bytes = d.bytes;
@@ -152,7 +202,7 @@ HttpReply Http::get(const std::string& url, const std::string& path, const Progr
     else if (d.stopped)
       reply.problem = "stopped";
     else if (code != CURLE_OK)
-      reply.problem = message[0] != 0 ? message.data() : curl_easy_strerror(code);
+      reply.problem = message[0] != 0 ? message.data() : lib.curl_easy_strerror(code);
     else
       reply.problem = fmt::format("the server says {}", status);
     reply.unreachable = code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST ||
