@@ -14,10 +14,6 @@ namespace {
 constexpr u64 kLoopMs = 5000, kStarvedMs = 1000, kLongDpcMs = 1000;
 constexpr u64 kInterruptFlag = 1 << 9;
 
-struct KPRCB_DPC {
-  static inline const nt::Member<u32> DpcTimeCount{nt::TypeName{"_KPRCB"}, "DpcTimeCount"};
-};
-
 // Modules that work for others: who called them, or what they called, is the one to name.
 bool is_system_module(const std::string& module) {
   static constexpr std::string_view kNames[] = {"nt",     "hal",      "Ntfs",   "ntfs",       "fltmgr",
@@ -145,7 +141,7 @@ void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Find
   // The idle thread's stack carries DPCs too; without one it has nothing to do.
   if (t.idle_thread && !in_dpc) return;
   const u64 dpc_ms =
-      c.world.clock().ms(nt::Object(c.world.target(), cpu.kprcb).value_or(KPRCB_DPC::DpcTimeCount, 0));
+      c.world.clock().ms(nt::Object(c.world.target(), cpu.kprcb).value_or(nt::KPRCB::DpcTimeCount, 0));
   const u64 run_ms = t.thread.ticks ? c.world.clock().ms(*t.thread.ticks) : 0;
   u64 starved_ms = 0;
   std::vector<VirtAddr> starved = starved_on(c.world, cpu, starved_ms);

@@ -6,6 +6,7 @@
 #include "base/format.h"
 #include "diagnose/rule.h"
 #include "nt/objects/dispatcher.h"
+#include "nt/objects/thread.h"
 
 namespace unhang::diagnose {
 
@@ -15,13 +16,9 @@ constexpr u64 kHundredNsPerMs = 10'000;
 constexpr u64 kOverdueMs = 5000, kReadyMs = 5000;
 constexpr size_t kSeveral = 3;
 
-struct KTHREAD_TIMER {
-  static inline const nt::Member<nt::Inside> Timer{nt::TypeName{"_KTHREAD"}, "Timer"};
-};
-
 // How long the timer of a thread's own time-out or sleep is overdue.
 std::optional<u64> overdue_ms(const World& world, const ThreadNode& t) {
-  const auto timer = nt::Object(world.target(), t.thread.address).address(KTHREAD_TIMER::Timer);
+  const auto timer = nt::Object(world.target(), t.thread.address).address(nt::KTHREAD::Timer);
   if (!timer || world.clock().interrupt_time == 0) return std::nullopt;
   // Only a timer that the thread waits on: the others are left over from earlier waits.
   const bool waits_on_it = std::any_of(t.thread.wait_blocks.begin(), t.thread.wait_blocks.end(),

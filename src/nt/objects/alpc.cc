@@ -37,7 +37,7 @@ Result<AlpcMessage> read_alpc_message(const Target& target, VirtAddr va) {
 }
 
 Result<AlpcMessage> awaited_message(const Target& target, VirtAddr thread) {
-  const VirtAddr raw = TRY(Object(target, thread)[ETHREAD_ALPC::AlpcMessage]);
+  const VirtAddr raw = TRY(Object(target, thread)[ETHREAD::AlpcMessage]);
   const VirtAddr va(raw.value() & ~u64{7});
   if (!is_kernel(va))
     return fail(Error{.why = Why::implausible, .va = thread, .type = "_ETHREAD", .member = "AlpcMessage"});

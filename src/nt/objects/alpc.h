@@ -48,12 +48,6 @@ struct KALPC_MESSAGE {
   static inline const Member<i32> SequenceNo{kType, "SequenceNo"};
 };
 
-struct ETHREAD_ALPC {
-  static constexpr TypeName kType{"_ETHREAD"};
-  static inline const Member<VirtAddr> AlpcMessage{kType, "AlpcMessage"};
-  static inline const Member<Inside> AlpcWaitSemaphore{kType, "AlpcWaitSemaphore"};
-};
-
 struct AlpcMessage {
   VirtAddr address{};
   VirtAddr waiting_thread{};  // that waits for the reply

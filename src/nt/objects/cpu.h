@@ -31,6 +31,7 @@ struct KPRCB {
   static inline const Member<u32> KernelTime{kType, "KernelTime"};
   static inline const Member<u32> UserTime{kType, "UserTime"};
   static inline const Member<u32> DpcTime{kType, "DpcTime"};
+  static inline const Member<u32> DpcTimeCount{kType, "DpcTimeCount"};
   static inline const Member<u32> InterruptTime{kType, "InterruptTime"};
 };
 

@@ -28,6 +28,8 @@ struct PEB {
   static inline const Member<VirtAddr> Ldr{kType, "Ldr"};
   static inline const Member<VirtAddr> ImageBaseAddress{kType, "ImageBaseAddress"};
   static inline const Member<VirtAddr> ProcessParameters{kType, "ProcessParameters"};
+  static inline const Member<VirtAddr> LoaderLock{kType, "LoaderLock"};
+  static inline const Member<VirtAddr> FastPebLock{kType, "FastPebLock"};
 };
 
 struct PEB_LDR_DATA {

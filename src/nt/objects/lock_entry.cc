@@ -1,5 +1,6 @@
 #include "nt/objects/lock_entry.h"
 
+#include "nt/objects/thread.h"
 #include "nt/target.h"
 
 namespace unhang::nt {
@@ -8,17 +9,10 @@ namespace {
 
 constexpr u64 kSlots = 6;
 
-// Inside the KTHREAD up to 10.0.18362, inside the ETHREAD since, behind a pointer in 10.0.26100.
-struct THREAD_SLOTS {
-  static inline const Member<Inside> OfEthread{TypeName{"_ETHREAD"}, "LockEntries"};
-  static inline const Member<Inside> OfKthread{TypeName{"_KTHREAD"}, "LockEntries"};
-  static inline const Member<VirtAddr> Kernel{TypeName{"_KTHREAD"}, "KernelAbEntries"};
-};
-
 Result<VirtAddr> slots_of(const Object& thread) {
-  if (thread.has(THREAD_SLOTS::OfEthread)) return thread.address(THREAD_SLOTS::OfEthread);
-  if (thread.has(THREAD_SLOTS::OfKthread)) return thread.address(THREAD_SLOTS::OfKthread);
-  return thread[THREAD_SLOTS::Kernel];
+  if (thread.has(ETHREAD::LockEntries)) return thread.address(ETHREAD::LockEntries);
+  if (thread.has(KTHREAD::LockEntries)) return thread.address(KTHREAD::LockEntries);
+  return thread[KTHREAD::KernelAbEntries];
 }
 
 }  // namespace

@@ -45,6 +45,10 @@ struct KTHREAD {
   static inline const Member<ListEntry> MutantListHead{kType, "MutantListHead"};
   static inline const Member<ListEntry> WaitListEntry{kType, "WaitListEntry"};
   static inline const Member<u8> KernelStackResident{kType, "KernelStackResident"};
+  static inline const Member<Inside> Timer{kType, "Timer"};
+  // AutoBoost's slots: here up to 10.0.18362, inside the ETHREAD since, behind KernelAbEntries in 10.0.26100.
+  static inline const Member<Inside> LockEntries{kType, "LockEntries"};
+  static inline const Member<VirtAddr> KernelAbEntries{kType, "KernelAbEntries"};
 };
 
 struct ETHREAD {
@@ -59,6 +63,10 @@ struct ETHREAD {
   static inline const Member<AnyInteger> TopLevelIrp{kType, "TopLevelIrp"};
   static inline const Member<u32> CrossThreadFlags{kType, "CrossThreadFlags"};
   static inline const Member<VirtAddr> ThreadName{kType, "ThreadName"};
+  static inline const Member<VirtAddr> KeyedWaitValue{kType, "KeyedWaitValue"};
+  static inline const Member<VirtAddr> AlpcMessage{kType, "AlpcMessage"};
+  static inline const Member<Inside> AlpcWaitSemaphore{kType, "AlpcWaitSemaphore"};
+  static inline const Member<Inside> LockEntries{kType, "LockEntries"};  // see KTHREAD's
 };
 
 // KTHREAD_STATE and KWAIT_REASON: the same numbers on every build, new ones appended (public PDBs).

@@ -15,14 +15,6 @@ namespace unhang::waits {
 
 namespace {
 
-struct ETHREAD_KEYED {
-  static inline const nt::Member<VirtAddr> Value{nt::TypeName{"_ETHREAD"}, "KeyedWaitValue"};
-};
-struct PEB_LOCK {
-  static inline const nt::Member<VirtAddr> LoaderLock{nt::TypeName{"_PEB"}, "LoaderLock"};
-  static inline const nt::Member<VirtAddr> FastPebLock{nt::TypeName{"_PEB"}, "FastPebLock"};
-};
-
 bool may_wait_for_one(const ThreadNode& t) {
   if (!t.waiting()) return false;
   switch (t.thread.wait_reason) {
@@ -56,7 +48,7 @@ std::optional<Found> look_for(const World& world, const ThreadNode& t) {
   std::vector<VirtAddr> tried;
   std::vector<StackWord> words = user_stack_words(world, t);
   if (t.thread.wait_reason == nt::kWrKeyedEvent)
-    if (const auto key = nt::Object(world.target(), t.thread.address)[ETHREAD_KEYED::Value])
+    if (const auto key = nt::Object(world.target(), t.thread.address)[nt::ETHREAD::KeyedWaitValue])
       words.insert(words.begin(), {VirtAddr(), VirtAddr(key->value() & ~u64{1})});
   const bool named = says_critical_section(t);
   for (const StackWord& w : words) {
@@ -78,9 +70,9 @@ std::optional<Found> look_for(const World& world, const ThreadNode& t) {
 std::string name_of(const World& world, const ProcessNode& p, VirtAddr section) {
   const nt::Object peb(world.target(), p.process.peb, world.target().space(p.process.dtb));
   if (!p.process.peb.is_null()) {
-    if (peb.value_or(PEB_LOCK::LoaderLock, {}) == section)
+    if (peb.value_or(nt::PEB::LoaderLock, {}) == section)
       return fmt::format("loader lock of {} ({})", p.process.name, p.process.pid);
-    if (peb.value_or(PEB_LOCK::FastPebLock, {}) == section)
+    if (peb.value_or(nt::PEB::FastPebLock, {}) == section)
       return fmt::format("PEB lock of {} ({})", p.process.name, p.process.pid);
   }
   return fmt::format("in {} ({})", p.process.name, p.process.pid);
