@@ -57,6 +57,13 @@ std::shared_ptr<const File> File::from_bytes(std::vector<u8> bytes, std::string 
   return file;
 }
 
+std::shared_ptr<const File> File::from_static(ByteView bytes, std::string name) {
+  std::shared_ptr<File> file(new File);
+  file->path_ = std::move(name);
+  file->bytes_ = bytes;
+  return file;
+}
+
 File::~File() {
   if (fd_ < 0) return;
   if (!bytes_.empty()) munmap(const_cast<u8*>(bytes_.data()), bytes_.size());
@@ -68,6 +75,13 @@ void File::will_read(u64 offset, u64 size) const {
   const u64 first = offset & ~(kPageSize - 1);
   madvise(const_cast<u8*>(bytes_.data()) + first, std::min(size + (offset - first), this->size() - first),
           MADV_WILLNEED);
+}
+
+void File::forget(u64 offset, u64 size) const {
+  if (fd_ < 0 || offset >= this->size()) return;
+  const u64 first = (offset + kPageSize - 1) & ~(kPageSize - 1);
+  const u64 last = (offset + std::min(size, this->size() - offset)) & ~(kPageSize - 1);
+  if (first < last) madvise(const_cast<u8*>(bytes_.data()) + first, last - first, MADV_DONTNEED);
 }
 
 std::vector<Extent> File::data_extents(u64 offset, u64 size, size_t limit) const {

@@ -25,6 +25,8 @@ class File {
   static Result<std::shared_ptr<const File>> from_fd(int fd, std::string name);
   // Bytes that are already in memory, for tests and fuzzing.
   static std::shared_ptr<const File> from_bytes(std::vector<u8> bytes, std::string name);
+  // Bytes that stay where they are as long as the program runs.
+  static std::shared_ptr<const File> from_static(ByteView bytes, std::string name);
 
   File(const File&) = delete;
   File& operator=(const File&) = delete;
@@ -40,6 +42,8 @@ class File {
   std::vector<Extent> data_extents(u64 offset, u64 size, size_t limit = 1u << 20) const;
   // Tells the kernel to fetch a stretch ahead of its use.
   void will_read(u64 offset, u64 size) const;
+  // Gives back the memory that a stretch took in this process. Its bytes can be read as before.
+  void forget(u64 offset, u64 size) const;
 
  private:
   File() = default;

@@ -1,7 +1,7 @@
 #include "nt/layout_choice.h"
 
 #include <algorithm>
-#include <charconv>
+#include <map>
 
 #include "memory/read.h"
 #include "nt/walk.h"
@@ -53,9 +53,10 @@ class Scorer {
 
  private:
   std::optional<u64> offset(const char* type, const char* path) {
-    const auto f = layout_.field(type, path);
-    if (!f) return std::nullopt;
-    return f->offset;
+    const auto [it, added] = offsets_.try_emplace({type, path});
+    if (added)
+      if (const auto f = layout_.field(type, path)) it->second = f->offset;
+    return it->second;
   }
   void test(bool passed, u32 weight = 1) {
     score_.tested += weight;
@@ -127,14 +128,10 @@ class Scorer {
 
   const LayoutEvidence& e_;
   const symbols::Layout& layout_;
+  // Asked for again with each object. By the addresses of the names, which are literals.
+  std::map<std::pair<const char*, const char*>, std::optional<u64>> offsets_;
   LayoutScore score_;
 };
-
-u32 build_number(const std::string& version) {
-  u32 major = 0, minor = 0, build = 0;
-  std::sscanf(version.c_str(), "%u.%u.%u", &major, &minor, &build);
-  return build;
-}
 
 }  // namespace
 
@@ -147,12 +144,10 @@ std::vector<LayoutScore> rank_layouts(const LayoutEvidence& evidence) {
   if (!evidence.process_list.is_null())
     links = walk_list(evidence.kernel, evidence.process_list, kMostProcesses).links;
   std::vector<LayoutScore> scores;
-  for (const std::string& build : symbols::builtin_builds()) {
-    auto layout = symbols::builtin_layout(build);
+  for (const auto& layout : symbols::builtin_layouts())
     scores.push_back(Scorer(evidence, *layout).score(layout, links));
-  }
   const auto distance = [&](const LayoutScore& s) {
-    const i64 d = i64{build_number(s.layout->build())} - i64{evidence.build};
+    const i64 d = i64{s.layout->build_number()} - i64{evidence.build};
     return d < 0 ? -d : d;
   };
   std::stable_sort(scores.begin(), scores.end(), [&](const LayoutScore& a, const LayoutScore& b) {

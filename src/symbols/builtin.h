@@ -1,22 +1,21 @@
-// The facts that are compiled in: sizes and member offsets of kernel structures for a dozen builds, so that
+// The layouts that are compiled in: sizes and member offsets of kernel structures for a dozen builds, so that
 // member access works with no symbols at all. They hold no symbol addresses.
 //
-// The text lies in facts/, a file a structure, a column a build; scripts/make-facts.py writes it from public
-// symbol tables.
+// Their text lies in facts/, a file a structure, a column a build; scripts/make-facts.py writes it from
+// public symbol tables, and make-layouts turns it into layouts while unhang is built.
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "symbols/layout.h"
 
 namespace unhang::symbols {
 
-// Versions such as "6.1.7601.24540", oldest first.
-std::vector<std::string> builtin_builds();
+// Oldest build first; build() is a version such as "6.1.7601.24540".
+const std::vector<std::shared_ptr<const Layout>>& builtin_layouts();
 
-// The layout of one build, made on first use and kept for the life of the process. Null for an unknown build.
+// Null for a build that is not among them.
 std::shared_ptr<const Layout> builtin_layout(std::string_view build);
 
 }  // namespace unhang::symbols

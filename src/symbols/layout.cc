@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <numeric>
 
 #include "base/format.h"
@@ -49,6 +50,11 @@ Result<void> Layout::parse() {
   build_ = string(h->build);
   origin_ = string(h->origin);
   return {};
+}
+
+u32 Layout::build_number() const {
+  u32 major = 0, minor = 0, number = 0;
+  return std::sscanf(build_.c_str(), "%u.%u.%u", &major, &minor, &number) == 3 ? number : 0;
 }
 
 template <class T>

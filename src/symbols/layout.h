@@ -80,6 +80,7 @@ class Layout {
   const image::PdbId& pdb() const { return pdb_; }
   // "10.0.19041.804" for built-in facts, else what the importer read.
   const std::string& build() const { return build_; }
+  u32 build_number() const;  // 19041 of "10.0.19041.804"; 0 when it is not known
   // How it came to be: "PDB", "ISF", "built-in facts".
   const std::string& origin() const { return origin_; }
 

@@ -15,12 +15,6 @@ namespace {
 constexpr u64 kStackSize = 0x6000, kStackStride = 0x8000;
 constexpr u32 kIncrement = 156250;
 
-u32 build_number(const std::string& version) {
-  u32 a = 0, b = 0, c = 0;
-  std::sscanf(version.c_str(), "%u.%u.%u", &a, &b, &c);
-  return c;
-}
-
 // Data of nt that the tool looks for by name. Those marked are exported by real kernels.
 struct KernelData {
   const char* name;
@@ -56,6 +50,12 @@ constexpr KernelData kKernelData[] = {{"PsLoadedModuleList", 16, true},
 
 }  // namespace
 
+std::vector<std::string> build_names() {
+  std::vector<std::string> names;
+  for (const auto& layout : symbols::builtin_layouts()) names.push_back(layout->build());
+  return names;
+}
+
 Machine::Machine(MachineOptions options)
     : options_(std::move(options)),
       layout_(symbols::builtin_layout(options_.build)),
@@ -66,12 +66,12 @@ Machine::Machine(MachineOptions options)
   UNHANG_CHECK(layout_ != nullptr);
   if (layout_->find_type("_KTHREAD")->partial) neighbour_ = symbols::builtin_layout("10.0.22631.2428");
   pdb_ = {.name = "ntkrnlmp.pdb", .age = 1};
-  for (size_t i = 0; i < 16; i++) pdb_.guid[i] = static_cast<u8>(0x11 * i + build_number(options_.build));
+  for (size_t i = 0; i < 16; i++) pdb_.guid[i] = static_cast<u8>(0x11 * i + layout_->build_number());
   modules_.push_back(std::make_unique<ModuleInfo>(
       ModuleInfo{"ntoskrnl.exe", "nt", VirtAddr(0xfffff800'02a00000), ImageBuilder("ntoskrnl.exe", pdb_)}));
   ModuleInfo& nt = *modules_.front();
   for (const KernelData& d : kKernelData) nt.image.add_data(d.name, d.size, d.exported);
-  has_cookie_ = build_number(options_.build) >= 10240;
+  has_cookie_ = layout_->build_number() >= 10240;
   if (has_cookie_) {
     nt.image.add_data("ObHeaderCookie", 1);
     cookie_ = 0x5c;
@@ -82,8 +82,8 @@ Machine::Machine(MachineOptions options)
     init_list(symbol(list));
   memory_.put<u32>(symbol("KeMaximumIncrement"), kIncrement);
   memory_.put<u32>(symbol("KeTimeIncrement"), kIncrement);
-  memory_.put<u32>(symbol("NtBuildNumber"), 0xF0000000 | build_number(options_.build));
-  const std::string lab = std::to_string(build_number(options_.build)) + ".1.synthetic";
+  memory_.put<u32>(symbol("NtBuildNumber"), 0xF0000000 | layout_->build_number());
+  const std::string lab = std::to_string(layout_->build_number()) + ".1.synthetic";
   memory_.write(symbol("NtBuildLab"), lab.c_str(), lab.size() + 1);
 
   const VirtAddr shared = memory_.map(nt::kUserSharedData, kPageSize);
@@ -93,7 +93,7 @@ Machine::Machine(MachineOptions options)
   const u16 root[] = {'C', ':', '\\', 'W', 'i', 'n', 'd', 'o', 'w', 's', 0};
   memory_.write(shared + 0x30, root, sizeof root);
   const u32 major = options_.build.starts_with("10.") ? 10 : 6;
-  if (major == 10) memory_.put<u32>(shared + 0x260, build_number(options_.build));
+  if (major == 10) memory_.put<u32>(shared + 0x260, layout_->build_number());
   memory_.put<u32>(shared + 0x26c, major);
   memory_.put<u64>(shared + 0x320, tick_count());
 
@@ -754,7 +754,7 @@ void Machine::wait_for_critical_section(VirtAddr thread, VirtAddr c, u32 ticks) 
   memory_.put<i32>(c + 8, memory_.get<i32>(c + 8, tables) - 4, tables);
   give_user_stack(thread, {0x1234, c.value(), 7});
   // Since Windows 8 a thread is woken by its id and waits for no object.
-  if (build_number(options_.build) >= 9200)
+  if (layout_->build_number() >= 9200)
     block(thread, 37, {}, ticks,
           {"nt!KeWaitForAlertByThreadId", "nt!NtWaitForAlertByThreadId", "nt!KiSystemServiceCopyEnd"});
   else

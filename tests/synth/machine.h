@@ -16,6 +16,9 @@
 
 namespace unhang::synth {
 
+// The builds whose layouts are built in.
+std::vector<std::string> build_names();
+
 struct MachineOptions {
   std::string build = "10.0.19041.804";  // a built-in layout
   u32 processors = 2;

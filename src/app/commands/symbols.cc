@@ -21,8 +21,7 @@ int check(const SymbolsOptions& o) {
                        {"resolved", "resolved"},
                        {"missing", "missing"},
                        {"names", "members that it does not have"}});
-  for (const std::string& build : symbols::builtin_builds()) {
-    const auto layout = symbols::builtin_layout(build);
+  for (const auto& layout : symbols::builtin_layouts()) {
     u64 resolved = 0;
     std::string names;
     u64 missing = 0;
@@ -38,7 +37,7 @@ int check(const SymbolsOptions& o) {
       names += fmt::format("{}{}.{}", names.empty() ? "" : " ", line->type(), line->path());
     }
     Node row = Node::map();
-    row["layout"] = build;
+    row["layout"] = layout->build();
     row["resolved"] = resolved;
     row["missing"] = missing;
     row["names"] = names;

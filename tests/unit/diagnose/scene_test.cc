@@ -65,7 +65,7 @@ std::string test_name(const testing::TestParamInfo<SceneTest::ParamType>& info) 
 }
 
 INSTANTIATE_TEST_SUITE_P(Builds, SceneTest,
-                         testing::Combine(testing::ValuesIn(symbols::builtin_builds()),
+                         testing::Combine(testing::ValuesIn(synth::build_names()),
                                           testing::ValuesIn(synth::kScenes), testing::Bool()),
                          test_name);
 
