@@ -85,6 +85,17 @@ std::optional<u64> MigrationSource::file_offset(PhysAddr pa) const {
   return place.offset + pa.page_offset();
 }
 
+// A page in a stream, behind which the next one's header lies; pages next to each other in a mapped-ram file.
+u64 MigrationSource::contiguous(PhysAddr pa) const {
+  constexpr u64 kMostPages = 4096;
+  const auto first = file_offset(pa);
+  if (!first) return 0;
+  u64 size = pa.left_in_page();
+  for (u64 pages = 1; pages < kMostPages && file_offset(pa + size) == *first + size; pages++)
+    size += kPageSize;
+  return std::min(size, stream_->file->size() - std::min(*first, stream_->file->size()));
+}
+
 void MigrationSource::will_read(PhysRange range) const {
   const auto first = file_offset(range.start), last = file_offset(range.start + range.size - 1);
   // A page that was sent again lies far behind its neighbours; then the hint would cover half of the file.

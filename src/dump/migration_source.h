@@ -12,6 +12,8 @@ class MigrationSource final : public PageSource<PhysAddr> {
   Result<Slice> at(PhysAddr pa) const override;
   std::span<const PhysRange> ranges() const override { return ranges_; }
   std::optional<u64> file_offset(PhysAddr pa) const override;
+  const File* backing() const override { return stream_->file.get(); }
+  u64 contiguous(PhysAddr pa) const override;
   void will_read(PhysRange range) const override;
   std::vector<PhysRange> populated() const override;
 

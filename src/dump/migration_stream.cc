@@ -164,6 +164,10 @@ class Reader {
       if (at >= fetched_) {
         constexpr u64 kAhead = 8 << 20;
         out_.file->will_read(at, 2 * kAhead);
+        // Each of the file's pages is touched once: without this the file would count as this process's
+        // memory.
+        out_.file->forget(forgotten_, at - forgotten_);
+        forgotten_ = at;
         fetched_ = at + kAhead;
         if (progress_ && !progress_({"indexing the migration stream", at, out_.file->size()}))
           return fail(Error{.why = Why::limit, .type = kType, .detail = "stopped"});
@@ -294,7 +298,7 @@ class Reader {
   std::vector<PageRun> written_;
   u32 ram_id_ = ~u32{0};
   RamBlock* block_ = nullptr;
-  u64 fetched_ = 0;
+  u64 fetched_ = 0, forgotten_ = 0;
   bool ram_done_ = false;
   bool stopped_ = false;
 };

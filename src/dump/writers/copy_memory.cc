@@ -1,7 +1,10 @@
 #include "dump/writers/copy_memory.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -10,12 +13,49 @@ namespace unhang::dump {
 
 namespace {
 
-constexpr u64 kUnit = u64{8} << 20;  // bytes that one thread takes at a time
-constexpr u64 kRoom = u64{1} << 20;  // bytes that it reads or writes with one call
+constexpr u64 kUnit = u64{8} << 20;    // bytes that one thread takes at a time
+constexpr u64 kRoom = u64{256} << 10;  // bytes that it reads or writes with one call
+// From here on a stretch of the file is copied by itself. A migration stream has a header before each page,
+// and two calls for each page take thrice as long as the copy.
+constexpr u64 kLongRun = u64{64} << 10;
 
 bool all_zero(const u8* p, size_t n) {
   return n == 0 || (p[0] == 0 && std::equal(p, p + n - 1, p + 1));
 }
+
+// Pages out of a file, in the order of a stream: read in large pieces while they follow each other. Not from
+// the mapping, where each would count as this process's memory.
+class PageReader {
+ public:
+  explicit PageReader(const File& file) : file_(file), room_(kRoom) {}
+
+  bool read(u64 offset, u8* page) {
+    if (offset < at_ || offset + kPageSize > at_ + size_) {
+      const bool follows = offset >= at_ && offset <= at_ + size_ + kPageSize;
+      if (!fill(offset, follows ? room_.size() : kPageSize)) return false;
+    }
+    std::copy_n(room_.data() + (offset - at_), kPageSize, page);
+    return true;
+  }
+
+ private:
+  bool fill(u64 offset, u64 most) {
+    at_ = offset;
+    size_ = 0;
+    while (size_ < most) {
+      const ssize_t n =
+          pread(file_.descriptor(), room_.data() + size_, most - size_, static_cast<off_t>(offset + size_));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) break;
+      size_ += static_cast<u64>(n);
+    }
+    return size_ >= kPageSize;
+  }
+
+  const File& file_;
+  std::vector<u8> room_;
+  u64 at_ = 0, size_ = 0;
+};
 
 class Copier {
  public:
@@ -34,6 +74,8 @@ class Copier {
     auto work = [&] {
       Batch batch;
       batch.room.resize(std::min(kRoom, total_));
+      if (source_.backing() != nullptr && source_.backing()->descriptor() >= 0)
+        batch.reader.emplace(*source_.backing());
       for (size_t i = next++; i < units.size() && !stop_; i = next++)
         if (const auto done = copy(units[i], batch); !done) give_up(done.error());
     };
@@ -63,6 +105,7 @@ class Copier {
     std::vector<u8> room;
     u64 offset = 0;  // of the first one
     u64 size = 0;
+    std::optional<PageReader> reader;  // when the pages lie in a file as they are
   };
 
   Result<void> copy(const Placed& unit, Batch& batch) {
@@ -70,7 +113,7 @@ class Copier {
     while (at < unit.range.size) {
       const PhysAddr pa = unit.range.start + at;
       const u64 run = std::min(source_.contiguous(pa), unit.range.size - at);
-      if (run >= kPageSize) {
+      if (run >= kLongRun || (run >= kPageSize && run == unit.range.size - at)) {
         TRY_VOID(flush(batch));
         TRY_VOID(out_.copy(*source_.backing(), *source_.file_offset(pa), unit.offset + at, run, batch.room));
         at += run;
@@ -89,7 +132,10 @@ class Copier {
       TRY_VOID(flush(batch));
     if (batch.size == 0) batch.offset = offset;
     u8* page = batch.room.data() + batch.size;
-    for (u64 have = 0; have < kPageSize;) {
+    const auto offset_in = batch.reader ? source_.file_offset(pa) : std::nullopt;
+    const bool read =
+        offset_in && source_.contiguous(pa) >= kPageSize && batch.reader->read(*offset_in, page);
+    for (u64 have = read ? kPageSize : 0; have < kPageSize;) {
       const auto slice = source_.at(pa + have);
       if (!slice) {
         const std::lock_guard guard(lock_);

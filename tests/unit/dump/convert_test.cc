@@ -11,6 +11,8 @@
 #include "app/views/view.h"
 #include "base/format.h"
 #include "base/xz.h"
+#include "dump/migration_stream.h"
+#include "memory/read.h"
 #include "nt/crash_parts.h"
 #include "other_forms.h"
 #include "report/json.h"
@@ -75,6 +77,24 @@ class Convert : public testing::Test {
     return *w;
   }
 
+  // write_raw's output beside what the source says, page by page.
+  void copy_is_what_is_read(const dump::PageSource<PhysAddr>& source) {
+    const auto ranges = dump::whole_pages(source.ranges());
+    ASSERT_TRUE(dump::write_raw(path("copy.raw"), source, ranges, {}).has_value());
+    const auto raw = File::open(path("copy.raw"));
+    ASSERT_TRUE(raw.has_value());
+    u64 wrong = 0;
+    for (const dump::PhysRange& r : ranges)
+      for (PhysAddr pa = r.start; pa < r.end(); pa = pa + kPageSize) {
+        std::array<u8, kPageSize> page{};
+        ASSERT_TRUE(memory::read_exact(source, pa, page));
+        const auto copy = (*raw)->bytes().sub(pa.value(), kPageSize);
+        ASSERT_TRUE(copy.has_value());
+        wrong += !std::equal(page.begin(), page.end(), copy->data());
+      }
+    EXPECT_EQ(wrong, 0u);
+  }
+
   std::string directory_;
 };
 
@@ -110,7 +130,36 @@ TEST_F(Convert, KdumpsAndAMigrationStreamGiveTheSameReport) {
     EXPECT_EQ(other->cpus.size(), dump->cpus.size()) << name;
     const Json after = report(path(name));
     EXPECT_EQ(before, after) << name << "\n" << Json::diff(before, after).dump(1).substr(0, 3000);
+    copy_is_what_is_read(*other->physical);
   }
+}
+
+// The copy goes by the file's bytes where it can, everything else by pages.
+TEST_F(Convert, PagesThatAStreamSendsAgain) {
+  const auto dump = dump::open_dump(path("hang.elf"));
+  ASSERT_TRUE(dump.has_value());
+  const std::vector<u8> bytes = dump::migration_of(*dump);
+  const auto file = File::from_bytes(bytes, "stream");
+  auto stream = dump::read_migration(file, 0, {});
+  ASSERT_TRUE(stream.has_value());
+  // Every seventh page of what was sent becomes what lies ten thousand pages behind it: jumps in both
+  // directions.
+  std::vector<u8> again = bytes;
+  const u64 pages = dump->physical->ranges().back().end().value() >> kPageShift;
+  const std::string name = path("again.qevm");
+  const auto put = [&](u64 at, u64 word) {
+    for (int i = 0; i < 8; i++) again[at + i] = static_cast<u8>(word >> (56 - 8 * i));
+  };
+  for (const dump::PageRun& run : stream->runs)
+    for (u64 i = 1; run.offset != 0 && i < run.size; i += 7) {
+      const u64 at = run.offset + i * dump::PageRun::kStride - 8;
+      put(at, ((run.start + i + 10'000) % pages) << kPageShift | 0x28);
+    }
+  std::ofstream(name, std::ios::binary)
+      .write(reinterpret_cast<const char*>(again.data()), static_cast<std::streamsize>(again.size()));
+  const auto moved = dump::open_dump(name);
+  ASSERT_TRUE(moved.has_value()) << text(moved.error());
+  copy_is_what_is_read(*moved->physical);
 }
 
 TEST_F(Convert, PlainFormsGiveTheSameReport) {
