@@ -32,10 +32,16 @@ class Layouts {
   void set_offset(std::string type, std::string path, u32 offset) {
     offsets_[{std::move(type), std::move(path)}] = offset;
   }
-  // Best first. confidence: how well the first one was confirmed by the target.
-  void set_candidates(std::vector<std::shared_ptr<const symbols::Layout>> candidates, Confidence confidence) {
+  // How many checks of a layout on the target's objects passed.
+  struct Score {
+    u32 passed = 0, tested = 0;
+  };
+  // Best first. confidence and score: how well the first one was confirmed by the target.
+  void set_candidates(std::vector<std::shared_ptr<const symbols::Layout>> candidates, Confidence confidence,
+                      Score score) {
     candidates_ = std::move(candidates);
     candidate_confidence_ = confidence;
+    score_ = score;
   }
 
   // Members of a type at or behind `from` in the best candidate lie `by` bytes farther.
@@ -52,6 +58,7 @@ class Layouts {
   const symbols::Layout* exact() const { return exact_.get(); }
   const symbols::Layout* best() const { return candidates_.empty() ? nullptr : candidates_.front().get(); }
   Confidence best_confidence() const { return candidate_confidence_; }
+  Score best_score() const { return score_; }
 
   // Errors: no_member.
   Result<Resolved> resolve(const char* type, const char* path) const;
@@ -68,6 +75,7 @@ class Layouts {
   std::map<std::pair<std::string, std::string>, u32> offsets_;
   std::vector<std::shared_ptr<const symbols::Layout>> candidates_;
   Confidence candidate_confidence_ = Confidence::guess;
+  Score score_;
   std::map<std::string, std::vector<Shift>, std::less<>> shifts_;
 };
 

@@ -162,15 +162,14 @@ void Target::choose_layouts() {
   bool sure = (best.tested >= kEnough && best.share() >= 0.97) ||
               (best.tested >= kFewButWhole && best.passed == best.tested);
   if (layouts_.exact() == nullptr) infer_members(evidence, *best.layout, sure);
-  layouts_.set_candidates(std::move(layouts), sure ? Confidence::derived : Confidence::guess);
+  layouts_.set_candidates(std::move(layouts), sure ? Confidence::derived : Confidence::guess,
+                          {best.passed, best.tested});
   if (layouts_.exact() != nullptr) return;
   note("layout", fmt::format("built-in {}: {} of {} checks on the target pass", best.layout->build(),
                              best.passed, best.tested));
   if (!sure)
-    gaps_.push_back({"kernel layout", "",
-                     fmt::format("no known layout is confirmed by the target (best: {}, {} of {} checks): "
-                                 "members are guesses",
-                                 best.layout->build(), best.passed, best.tested)});
+    gaps_.push_back(
+        {"kernel layout", best.layout->build(), "not confirmed by the target: members are guesses"});
   if (!kdbg_) return;
   for (const KdbgFact& fact : kdbg_facts())
     if (const u16 offset = kdbg_->number(fact.field); fact.path != nullptr && offset != 0)
@@ -255,7 +254,9 @@ std::string Target::layout_source() const {
   if (layouts_.exact() != nullptr)
     return fmt::format("symbols ({}, {})", layouts_.exact()->origin(), nt_->symbols_from());
   if (layouts_.best() == nullptr) return "none";
-  return fmt::format("built-in layout {} ({})", layouts_.best()->build(), name(layouts_.best_confidence()));
+  const Layouts::Score score = layouts_.best_score();
+  return fmt::format("built-in layout {} ({}, {} of {} checks)", layouts_.best()->build(),
+                     name(layouts_.best_confidence()), score.passed, score.tested);
 }
 
 const Source<VirtAddr>& Target::space(PhysAddr dtb) const {

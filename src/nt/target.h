@@ -85,7 +85,8 @@ class Target {
   // Build number of Windows, 0 unknown; "7601.24540.amd64fre..." when NtBuildLab can be read.
   u32 build() const { return build_; }
   const std::string& build_lab() const { return build_lab_; }
-  // One phrase on where types come from: "symbols (ISF, file ...)", "built-in layout 10.0.19041.804, guess".
+  // One phrase on where types come from: "symbols (ISF, file ...)", "built-in layout 10.0.19041.804 (derived,
+  // 946 of 946 checks)".
   std::string layout_source() const;
   const std::vector<Known>& known() const { return known_; }
   const std::vector<Gap>& gaps() const { return gaps_; }

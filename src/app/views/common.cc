@@ -103,6 +103,12 @@ Node target_node(const nt::Target& target) {
   n["layout_source"] = target.layout_source();
   n["layout_confidence"] =
       name(target.layouts().exact() != nullptr ? Confidence::exact : target.layouts().best_confidence());
+  Node checks;
+  if (target.layouts().exact() == nullptr) {
+    checks["passed"] = target.layouts().best_score().passed;
+    checks["tested"] = target.layouts().best_score().tested;
+  }
+  n["layout_checks"] = std::move(checks);
   u64 system_time = clock.system_time;
   if (system_time == 0 && target.dump().header) system_time = target.dump().header->system_time;
   n["system_time"] = time_node(system_time);

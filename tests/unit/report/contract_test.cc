@@ -152,6 +152,11 @@ class Checker {
     if (t["pdb"].is_object())
       fields("pdb", t["pdb"], {{"name", Is::text}, {"guid", Is::text}, {"age", Is::number}});
     one_of("target.layout_confidence", t["layout_confidence"], kConfidence);
+    if (t["layout_checks"].is_object())
+      fields("layout_checks", t["layout_checks"],
+             {{"passed", Is::number, true}, {"tested", Is::number, true}});
+    else
+      EXPECT_EQ(t["layout_confidence"], "exact");
   }
 
   void processes() {
