@@ -38,6 +38,20 @@ bool has_shared_data(const Source<VirtAddr>& space) {
   return root && (*root)[0] >= 'A' && (*root)[0] <= 'Z' && (*root)[1] == ':' && (*root)[2] == '\\';
 }
 
+// The image around an address that `wanted` accepts, searched downwards page by page.
+template <class Wanted>
+std::optional<VirtAddr> image_below(const Source<VirtAddr>& space, VirtAddr inside, const Wanted& wanted) {
+  const VirtAddr top = inside.page();
+  for (u64 down = 0; down <= kMostImage && down <= top.value(); down += kPageSize) {
+    const VirtAddr base = top - down;
+    const auto mz = memory::read<u16>(space, base);
+    if (!mz || *mz != 0x5a4d) continue;
+    const auto image = image::Image::open(std::make_shared<image::MemoryImage>(space, base));
+    if (image && image->size() > inside - base && wanted(*image)) return base;
+  }
+  return std::nullopt;
+}
+
 // Addresses of the handlers in an IDT, the low 32 vectors: all of them lie in nt.
 std::vector<VirtAddr> idt_handlers(const Source<VirtAddr>& space, VirtAddr idt) {
   std::vector<VirtAddr> out;
@@ -258,15 +272,22 @@ bool is_kernel_image(const image::Image& image) {
 }
 
 std::optional<VirtAddr> kernel_base_below(const Source<VirtAddr>& space, VirtAddr inside) {
-  const VirtAddr top = inside.page();
-  for (u64 down = 0; down <= kMostImage && down <= top.value(); down += kPageSize) {
-    const VirtAddr base = top - down;
-    const auto mz = memory::read<u16>(space, base);
-    if (!mz || *mz != 0x5a4d) continue;
-    const auto image = image::Image::open(std::make_shared<image::MemoryImage>(space, base));
-    if (image && image->size() > inside - base && is_kernel_image(*image)) return base;
+  return image_below(space, inside, is_kernel_image);
+}
+
+std::string foreign_kernel_of(const dump::CpuState& cpu, const Source<PhysAddr>& physical) {
+  const AddressSpace space(physical, PhysAddr(cpu.cr3 & kFrameMask), {.levels = cpu.paging_levels()});
+  std::string name;
+  for (const VirtAddr handler : idt_handlers(space, VirtAddr(cpu.idt.base))) {
+    const auto named = [&](const image::Image& image) {
+      const auto exported = image.export_name();
+      const auto pdb = image.pdb_id();
+      if (exported || pdb) name = exported ? *exported : pdb->name;
+      return !name.empty();
+    };
+    if (image_below(space, handler, named)) return name;
   }
-  return std::nullopt;
+  return {};
 }
 
 std::optional<VirtAddr> kpcr_of(const dump::CpuState& cpu, const Source<VirtAddr>& kernel) {

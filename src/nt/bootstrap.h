@@ -31,6 +31,10 @@ bool is_kernel_image(const image::Image& image);
 // The kernel image that contains an address, searched downwards page by page.
 std::optional<VirtAddr> kernel_base_below(const Source<VirtAddr>& space, VirtAddr inside);
 
+// What a CPU runs that is not in Windows' kernel, by the image below its own IDT's handlers: "hvix64.exe".
+// Empty when there is none with a name.
+std::string foreign_kernel_of(const dump::CpuState& cpu, const Source<PhysAddr>& physical);
+
 // The KPCR of a CPU: what GS points to in kernel mode. Checked by its pointer to itself (KPCR.Self +0x18,
 // CurrentPrcb +0x20, the embedded KPRCB at +0x180; the same on every x64 build).
 std::optional<VirtAddr> kpcr_of(const dump::CpuState& cpu, const Source<VirtAddr>& kernel);

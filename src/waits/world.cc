@@ -71,6 +71,14 @@ void World::read_processes() {
     for (const Gap& g : p->gaps)
       gaps.push_back(
           {fmt::format("{} of process {} ({})", g.what, p->name, p->pid), g.where, g.why, g.minor});
+    // The process that stands for what runs beside Windows where Windows cannot look (Windows 10 and later).
+    constexpr u64 kSystem = 4;
+    if (p->name == "Secure System" && p->parent_pid == kSystem)
+      gaps.push_back(
+          {"virtualization-based security", hex(va),
+           "on (process Secure System): the memory of its secure kernel and of its trusted processes "
+           "(LsaIso) is not in Windows' page tables",
+           true});
     processes.push_back({.process = std::move(*p)});
     processes.back().idle_process = processes.back().process.pid == 0;
   }

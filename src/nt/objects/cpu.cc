@@ -4,6 +4,7 @@
 
 #include "base/format.h"
 #include "memory/read.h"
+#include "nt/bootstrap.h"
 #include "nt/objects/process.h"
 #include "nt/objects/thread.h"
 
@@ -136,6 +137,19 @@ void add_known_to_windows(const Target& target, CpuList& list) {
   }
 }
 
+// A vCPU whose registers are not Windows': more vCPUs than the edition uses, one that has not been started,
+// or one that a hypervisor inside of the guest had when the host stopped it (Hyper-V, which
+// virtualization-based security brings along): it keeps Windows' registers in memory of its own.
+std::string why_no_kpcr(const Target& target, const dump::CpuState& state) {
+  if (!state.long_mode()) return "not started: not in 64-bit mode, so not a processor that Windows uses";
+  if (state.user_mode() || target.physical() == nullptr) return "no KPCR: not a processor that Windows uses";
+  const std::string name = foreign_kernel_of(state, *target.physical());
+  if (name.empty())
+    return "no KPCR: firmware or a hypervisor inside of the guest had it, or Windows does not use it";
+  return fmt::format(
+      "it ran {} when the dump was taken, which holds Windows' registers where they cannot be read", name);
+}
+
 }  // namespace
 
 std::optional<dump::CpuState> state_from_context(ByteView c) {
@@ -166,9 +180,7 @@ CpuList read_cpus(const Target& target) {
           {fmt::format("KPCR of processor {}", cpu->number), hex(cpu->kpcr),
            "damaged: found through KiProcessorBlock, its thread by the stack that it runs on"});
     if (!cpu) {
-      // More vCPUs than the Windows edition uses, or a CPU that has not been started.
-      list.gaps.push_back(
-          {fmt::format("CPU {} of the dump", i), "", "no KPCR: not a processor that Windows uses"});
+      list.gaps.push_back({fmt::format("CPU {} of the dump", i), "", why_no_kpcr(target, states[i])});
       continue;
     }
     cpu->state = states[i];
