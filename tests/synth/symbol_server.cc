@@ -98,7 +98,7 @@ void SymbolServer::serve(int client) {
     if (n <= 0) return;
     done += static_cast<size_t>(n);
   }
-  shutdown(client, SHUT_WR);
+  if (!answer.stalls) shutdown(client, SHUT_WR);
   while (read(client, buffer, sizeof buffer) > 0) {
   }
 }

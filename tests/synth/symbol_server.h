@@ -17,6 +17,7 @@ struct HttpAnswer {
   std::vector<u8> body;
   std::string location;  // of a redirect
   u64 claimed = 0;       // Content-Length, when it is a lie
+  bool stalls = false;   // keeps the connection, and sends nothing more
 };
 
 class SymbolServer {

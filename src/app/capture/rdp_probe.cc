@@ -15,8 +15,8 @@
 #include <cstring>
 
 #include "app/capture/descriptor.h"
-#include "app/capture/interrupt.h"
 #include "app/capture/probe.h"
+#include "app/interrupt.h"
 #include "base/format.h"
 #include "base/types.h"
 

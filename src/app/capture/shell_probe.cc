@@ -10,8 +10,8 @@
 #include <cstring>
 
 #include "app/capture/descriptor.h"
-#include "app/capture/interrupt.h"
 #include "app/capture/probe.h"
+#include "app/interrupt.h"
 #include "base/format.h"
 
 namespace unhang::app::capture {

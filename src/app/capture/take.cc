@@ -11,8 +11,8 @@
 #include <future>
 #include <thread>
 
-#include "app/capture/interrupt.h"
 #include "app/command.h"
+#include "app/interrupt.h"
 #include "app/progress_line.h"
 #include "base/format.h"
 #include "dump/writers/output_file.h"

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "app/capture/interrupt.h"
 #include "app/command.h"
+#include "app/interrupt.h"
 #include "base/format.h"
 
 namespace unhang::app::capture {

@@ -10,9 +10,9 @@
 
 #include "app/analyze.h"
 #include "app/capture/form.h"
-#include "app/capture/interrupt.h"
 #include "app/capture/take.h"
 #include "app/capture/watch.h"
+#include "app/interrupt.h"
 #include "base/format.h"
 #include "report/text.h"
 

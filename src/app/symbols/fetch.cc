@@ -2,8 +2,10 @@
 #include "symbols/fetch.h"
 
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
+#include "app/interrupt.h"
 #include "app/progress_line.h"
 #include "app/symbols/need.h"
 #include "app/symbols/subcommands.h"
@@ -70,7 +72,7 @@ class Fetching {
     const Progress progress = [&](const ProgressStep& step) {
       ProgressStep named = step;
       named.what = id.name;
-      return !progress_ || progress_(named);
+      return Interrupt::signal() == 0 && (!progress_ || progress_(named));
     };
     const symbols::Fetched f = fetcher_.fetch(id, progress);
     (f.ok ? counts.fetched : counts.failed)++;
@@ -126,9 +128,18 @@ int symbols_fetch(const SymbolsOptions& o) {
     complain(p);
     n["path_problems"].add(p);
   }
-  for (const NeededModule& needed : needed_modules(
-           *session, {.whole_kernel = o.all, .user_on_stacks = o.user, .whole_user = o.user && o.all}))
-    n["rows"].add(fetching.row(needed));
+  const auto needed = needed_modules(
+      *session, {.whole_kernel = o.all, .user_on_stacks = o.user, .whole_user = o.user && o.all});
+  {
+    // So that no half of a file stays behind.
+    const Interrupt guard;
+    for (const NeededModule& module : needed) {
+      n["rows"].add(fetching.row(module));
+      if (Interrupt::signal() == 0) continue;
+      complain(fmt::format("ended by a signal ({})", strsignal(Interrupt::signal())));
+      return kMachineError;
+    }
+  }
   const Counts& c = fetching.counts;
   n["fetched"] = c.fetched;
   n["failed"] = c.failed;

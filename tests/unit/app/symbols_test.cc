@@ -3,6 +3,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -152,6 +154,37 @@ TEST_F(SymbolsCommand, NobodyElseUsesTheNetwork) {
   for (const char* command : {"analyze", "info", "symbols list --user"})
     EXPECT_LE(run(std::string(command) + " " + dump()).status, 1) << command;
   EXPECT_TRUE(server_.asked().empty());
+}
+
+// Ctrl-C while a file comes: nothing stays behind.
+TEST_F(SymbolsCommand, InterruptedFetchLeavesNothing) {
+  const Outcome list = run("symbols list " + dump() + " --json -");
+  const std::string key = list.rows()[0]["pdb_key"];
+  const std::string pdb = key.substr(0, key.find(' ')), at = key.substr(key.find(' ') + 1);
+  server_.answer(fmt::format("/{}/{}/{}", pdb, at, pdb),
+                 {.body = std::vector<u8>(5000), .claimed = 1 << 20, .stalls = true});
+  const std::string program = UNHANG_BINARY_DIR "/unhang", server = server_.url(), store = path("store");
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    if (std::freopen(path("out").c_str(), "w", stdout) == nullptr ||
+        std::freopen(path("err").c_str(), "w", stderr) == nullptr)
+      _exit(99);
+    const std::string from = fmt::format("srv*{}*{}", store, server);
+    execl(program.c_str(), "unhang", "symbols", "fetch", dump().c_str(), "--symbol-path", from.c_str(),
+          nullptr);
+    _exit(99);
+  }
+  while (server_.asked().empty()) usleep(10'000);
+  usleep(100'000);
+  kill(child, SIGINT);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 3) << status;
+  EXPECT_NE(slurp(path("err")).find("ended by a signal"), std::string::npos) << slurp(path("err"));
+  EXPECT_EQ(server_.asked().size(), 1u) << "no other file is asked for";
+  for (const auto& f : fs::recursive_directory_iterator(root_))
+    EXPECT_EQ(f.path().string().find(".unhang-"), std::string::npos) << f.path();
 }
 
 TEST_F(SymbolsCommand, Mistakes) {

@@ -1,4 +1,4 @@
-#include "app/capture/interrupt.h"
+#include "app/interrupt.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -7,7 +7,7 @@
 
 #include <cerrno>
 
-namespace unhang::app::capture {
+namespace unhang::app {
 
 namespace {
 
@@ -67,4 +67,4 @@ bool Interrupt::sleep(std::chrono::milliseconds time) {
   return false;
 }
 
-}  // namespace unhang::app::capture
+}  // namespace unhang::app

@@ -3,7 +3,7 @@
 
 #include <chrono>
 
-namespace unhang::app::capture {
+namespace unhang::app {
 
 class Interrupt {
  public:
@@ -19,4 +19,4 @@ class Interrupt {
   static bool sleep(std::chrono::milliseconds time);
 };
 
-}  // namespace unhang::app::capture
+}  // namespace unhang::app
