@@ -1,27 +1,12 @@
 // PE images: headers, exports, debug directory, .pdata, unwind information; and an unwinding over them.
+#include <cstdlib>
+
+#include "fuzz.h"
 #include "image/image.h"
 #include "image/unwind_info.h"
 #include "stack/unwinder.h"
 
-namespace {
-
 using namespace unhang;
-
-// A stack whose words are the input's own.
-class Stack final : public Source<VirtAddr> {
- public:
-  explicit Stack(std::span<const u8> bytes) : bytes_(bytes) {}
-  Result<Slice> at(VirtAddr va) const override {
-    if (va.value() >= bytes_.size()) return fail(Error{.why = Why::not_present, .va = va});
-    return Slice{
-        bytes_.data() + va.value(), std::min<u64>(va.left_in_page(), bytes_.size() - va.value()), {}};
-  }
-
- private:
-  std::span<const u8> bytes_;
-};
-
-}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   const std::span<const u8> bytes(data, size);
@@ -42,7 +27,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
       if (const auto f = image.function_at(s.rva + at); f && *f)
         (void)image::read_unwind_info(image.bytes(), Rva((*f)->unwind));
   constexpr u64 kBase = 0x10000000;
-  const Stack stack(bytes);
+  const Memory stack(bytes);
   const stack::FindImage find = [&](VirtAddr va) -> std::optional<stack::ImageAt> {
     if (va.value() < kBase || va.value() - kBase > image.size()) return std::nullopt;
     return stack::ImageAt{&image, VirtAddr(kBase)};

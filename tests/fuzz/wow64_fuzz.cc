@@ -1,26 +1,10 @@
 // 32-bit parts of threads: the input is the memory that TEBs, context and stack lie in.
 #include <cstdlib>
 
+#include "fuzz.h"
 #include "stack/wow64.h"
 
-namespace {
-
 using namespace unhang;
-
-class Memory final : public Source<VirtAddr> {
- public:
-  explicit Memory(std::span<const u8> bytes) : bytes_(bytes) {}
-  Result<Slice> at(VirtAddr va) const override {
-    if (va.value() >= bytes_.size()) return fail(Error{.why = Why::not_present, .va = va});
-    return Slice{
-        bytes_.data() + va.value(), std::min<u64>(va.left_in_page(), bytes_.size() - va.value()), {}};
-  }
-
- private:
-  std::span<const u8> bytes_;
-};
-
-}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   const Memory memory({data, size});
