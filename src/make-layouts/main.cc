@@ -1,5 +1,6 @@
-// make-layouts OUT FACTS...: runs while unhang is built. Reads the tables in symbols/facts/ and writes the layout
-// of each build that has a column in them, one after the other, oldest build first, each at a multiple of 8 bytes.
+// make-layouts OUT FACTS...: runs while unhang is built. Reads the tables in symbols/facts/ and writes the
+// layout of each build that has a column in them, one after the other, oldest build first, each at a multiple
+// of 8 bytes.
 #include <charconv>
 #include <fstream>
 #include <iostream>

@@ -51,8 +51,9 @@ TEST(Cpus, OneThatAHypervisorHad) {
   EXPECT_FALSE(t.cpus()[0].state);
   EXPECT_TRUE(is_kernel(t.cpus()[0].current_thread));
   EXPECT_TRUE(t.cpus()[1].state);
-  EXPECT_EQ(gap_of(t, "CPU 0 of the dump"),
-            "it ran hvix64.exe when the dump was taken, which holds Windows' registers where they cannot be read");
+  EXPECT_EQ(
+      gap_of(t, "CPU 0 of the dump"),
+      "it ran hvix64.exe when the dump was taken, which holds Windows' registers where they cannot be read");
 }
 
 TEST(Cpus, AllInAHypervisorWithoutAName) {
@@ -85,9 +86,8 @@ TEST(Cpus, VirtualizationBasedSecurityIsSaid) {
     scene.machine->add_process("Secure System", 72, std::nullopt, parent);
     const auto session = synth::open_session(scene.machine->dump());
     ASSERT_NE(session, nullptr);
-    const bool said = std::ranges::any_of(session->world().gaps, [](const Gap& g) {
-      return g.what == "virtualization-based security";
-    });
+    const bool said = std::ranges::any_of(
+        session->world().gaps, [](const Gap& g) { return g.what == "virtualization-based security"; });
     EXPECT_EQ(said, parent == 4);
   }
 }
