@@ -5,6 +5,7 @@
 #include "base/format.h"
 #include "memory/address_space.h"
 #include "memory/read.h"
+#include "nt/objects/cpu.h"
 #include "nt/objects/process.h"
 
 namespace unhang::stack {
@@ -172,7 +173,7 @@ void StackMaker::go_on_in_user_mode(ThreadStack& out, Registers registers, u16 c
   // NT_TIB.StackBase of the TEB, +8: the bound for scans.
   UnwindOptions options;
   if (!user.teb.is_null())
-    options.stack_base = memory::read<VirtAddr>(space, user.teb + 8).value_or(VirtAddr());
+    options.stack_ends = {memory::read<VirtAddr>(space, user.teb + 8).value_or(VirtAddr())};
   if (side.clr) options.dynamic_code = [&](VirtAddr va) { return dynamic_code(user.dtb, va); };
   Unwound u = unwind(registers, space, images, options);
   if (!u.frames.empty()) u.frames.front().kind = FrameKind::machine;
@@ -199,17 +200,19 @@ void StackMaker::unwind_kernel(ThreadStack& out, const Registers& start, const U
   if (u.end == StackEnd::user_mode) go_on_in_user_mode(out, u.registers, u.cs, user);
 }
 
-ThreadStack StackMaker::make(const dump::CpuState& state, VirtAddr stack_base, const User& user,
-                             std::string from) {
+ThreadStack StackMaker::make(const nt::Cpu& cpu, VirtAddr stack_base, const User& user) {
+  const dump::CpuState& state = *cpu.state;
   ThreadStack out;
-  out.start = std::move(from);
+  out.start = cpu.state_from;
   out.from_cpu = true;
   const Registers start{.gpr = state.gpr, .rip = state.rip};
   if (state.user_mode()) {
     out.kernel_end = "in user mode: the kernel stack is empty";
     go_on_in_user_mode(out, start, state.cs.selector, user);
   } else {
-    unwind_kernel(out, start, {.stack_base = stack_base}, user);
+    UnwindOptions options{.stack_ends = nt::interrupt_stacks(target_, cpu)};
+    options.stack_ends.push_back(stack_base);
+    unwind_kernel(out, start, options, user);
   }
   return out;
 }
@@ -225,7 +228,7 @@ ThreadStack StackMaker::make(const nt::Thread& thread) {
   // The thread may be current on a CPU whatever its state field says: its registers are there.
   for (const nt::Cpu& cpu : target_.cpus()) {
     if (cpu.current_thread != thread.address) continue;
-    if (cpu.state) return make(*cpu.state, thread.stack_base, user, cpu.state_from);
+    if (cpu.state) return make(cpu, thread.stack_base, user);
     return without(Error{.why = Why::not_in_dump,
                          .type = "registers",
                          .detail = "the thread is running and the dump has none for its processor"});
@@ -247,7 +250,7 @@ ThreadStack StackMaker::make(const nt::Thread& thread) {
   Registers start{.rip = *rip};
   start.gpr[dump::rsp] = (thread.kernel_stack + kSwitchSize).value();
   start.gpr[dump::rbp] = memory::read<u64>(k, thread.kernel_stack + kSwitchRbp).value_or(0);
-  unwind_kernel(out, start, {.stack_base = thread.stack_base, .start_is_call = true}, user);
+  unwind_kernel(out, start, {.stack_ends = {thread.stack_base}, .start_is_call = true}, user);
   return out;
 }
 

@@ -56,7 +56,7 @@ class StackMaker {
     bool clr = false;      // .NET is loaded: it makes code at run time
   };
   static User user_of(const nt::Target& target, const nt::Thread& thread);
-  ThreadStack make(const dump::CpuState& state, VirtAddr stack_base, const User& user, std::string from);
+  ThreadStack make(const nt::Cpu& cpu, VirtAddr stack_base, const User& user);
   UserSide& user_side(PhysAddr dtb, VirtAddr peb);
   void add_modules(UserSide& side, nt::LoadedModules found);
   void add_x86_modules(UserSide& side, PhysAddr dtb, VirtAddr peb32);

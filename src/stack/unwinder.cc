@@ -337,11 +337,19 @@ class Unwinder {
 
   bool dynamic(VirtAddr va) const { return options_.dynamic_code && options_.dynamic_code(va); }
 
+  // The first end above the stack pointer; null when there is none.
+  VirtAddr end_of_stack() const {
+    VirtAddr end;
+    for (const VirtAddr e : options_.stack_ends)
+      if (e > r_.sp() && (end.is_null() || e < end)) end = e;
+    return end;
+  }
+
   // Code made at run time has unwind data that only its maker finds. Its frames mostly keep RBP as a frame
   // pointer: right when a return address lies above the RBP that was saved.
   std::optional<Confidence> by_frame_pointer() {
     const VirtAddr frame(r_.gpr[dump::rbp]);
-    if (!dynamic(r_.ip()) || frame.value() % 8 != 0 || frame < r_.sp() || frame >= options_.stack_base)
+    if (!dynamic(r_.ip()) || frame.value() % 8 != 0 || frame < r_.sp() || frame >= end_of_stack())
       return std::nullopt;
     const auto saved = load(frame), back = load(frame + 8);
     if (!saved || !back || (images_(VirtAddr(*back)) == std::nullopt && !dynamic(VirtAddr(*back))))
@@ -355,10 +363,11 @@ class Unwinder {
   }
 
   std::optional<Confidence> scan() {
-    if (options_.stack_base.is_null()) return std::nullopt;
+    const VirtAddr end = end_of_stack();
+    if (end.is_null()) return std::nullopt;
     if (const auto found = by_frame_pointer()) return found;
     VirtAddr at((r_.gpr[rsp] + 7) & ~u64{7});
-    for (u64 n = 0; n < kMostScan && at < options_.stack_base; n += 8, at += 8) {
+    for (u64 n = 0; n < kMostScan && at < end; n += 8, at += 8) {
       const auto v = load(at);
       if (!v) return std::nullopt;
       const auto found = looks_like_return(VirtAddr(*v));

@@ -68,8 +68,8 @@ using FindImage = std::function<std::optional<ImageAt>(VirtAddr)>;
 
 struct UnwindOptions {
   size_t most_frames = 512;
-  // Stack bounds, for scans: a scan stops at the base. Null: no scan.
-  VirtAddr stack_base{};
+  // Where the stacks end that it may be on, for scans: a scan stops at the first one above. None: no scan.
+  std::vector<VirtAddr> stack_ends = {};
   // The first frame is a return address (a switched-out thread) rather than an interrupted instruction.
   bool start_is_call = false;
   // Whether an address is code that was made at run time, outside of every image. Empty: no.

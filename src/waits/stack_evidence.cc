@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "nt/objects/cpu.h"
+
 namespace unhang::waits {
 
 namespace {
@@ -16,19 +18,39 @@ void append(const Source<VirtAddr>& space, VirtAddr from, u64 size, std::vector<
   for (u64 at = 0; at + 8 <= b.size(); at += 8) out.push_back({from + at, VirtAddr(b.at<u64>(at))});
 }
 
+// Stacks in use by the processor that a thread is current on, innermost first: deferred procedures and
+// interrupts have their own. Its saved stack pointer is an old one; in user mode the kernel stack is empty.
+std::vector<Range> stacks_on_cpu(const World& world, const ThreadNode& t) {
+  std::vector<VirtAddr> ends;
+  for (const nt::Cpu& cpu : world.target().cpus())
+    if (cpu.number == *t.cpu) ends = nt::interrupt_stacks(world.target(), cpu);
+  ends.push_back(t.thread.stack_base);
+  std::vector<Range> out;
+  for (const stack::Frame& f : t.stack.frames) {
+    if (!is_kernel(f.sp)) break;
+    if (!out.empty() && f.sp >= out.back().low && f.sp < out.back().high) continue;
+    // Of a stack whose end is not known: the rest of the page.
+    VirtAddr end = f.sp + f.sp.left_in_page();
+    for (const VirtAddr e : ends)
+      if (e > f.sp && e - f.sp <= kMostKernelStack) end = e;
+    if (f.sp >= t.thread.stack_limit && f.sp < t.thread.stack_base) end = t.thread.stack_base;
+    out.push_back({f.sp, end});
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<StackWord> kernel_stack_words(const World& world, const ThreadNode& t) {
   std::vector<StackWord> out;
-  VirtAddr sp = t.thread.kernel_stack;
-  if (t.on_cpu()) {
-    // Its saved stack pointer is an old one. In user mode the kernel stack is empty.
-    if (t.stack.frames.empty() || !is_kernel(t.stack.frames.front().sp)) return out;
-    sp = t.stack.frames.front().sp;
-  }
-  if (sp < t.thread.stack_limit || sp >= t.thread.stack_base) return out;
-  append(world.target().kernel(), VirtAddr(sp.value() & ~u64{7}),
-         std::min(t.thread.stack_base - sp, kMostKernelStack), out);
+  std::vector<Range> stacks;
+  if (t.on_cpu())
+    stacks = stacks_on_cpu(world, t);
+  else if (t.thread.kernel_stack >= t.thread.stack_limit && t.thread.kernel_stack < t.thread.stack_base)
+    stacks.push_back({t.thread.kernel_stack, t.thread.stack_base});
+  for (const Range& s : stacks)
+    append(world.target().kernel(), VirtAddr(s.low.value() & ~u64{7}),
+           std::min(s.high - s.low, kMostKernelStack), out);
   return out;
 }
 

@@ -10,7 +10,8 @@
 namespace unhang::waits {
 
 // The quadwords of a thread's kernel stack that are in use, innermost first, with the addresses that they lie
-// at. Empty for threads without a stack. Cut where the stack cannot be read.
+// at; of a thread on a processor also those of the stacks on which that runs deferred procedures and
+// interrupts. Empty for threads without a stack. Cut where the stack cannot be read.
 struct StackWord {
   VirtAddr at{};
   VirtAddr value{};

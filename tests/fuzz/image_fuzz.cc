@@ -35,7 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
   for (const image::Section& s : image.sections()) {
     stack::Registers r;
     r.rip = kBase + s.rva.value() + 5;
-    const auto done = stack::unwind(r, stack, find, {.stack_base = VirtAddr(size)});
+    const auto done = stack::unwind(r, stack, find, {.stack_ends = {VirtAddr(size)}});
     if (done.frames.size() > 512) std::abort();
     if (++looked > 80) break;
   }

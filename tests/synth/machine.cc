@@ -227,6 +227,7 @@ namespace {
 FunctionShape shape_of(const std::string& name) {
   if (name == "KiSystemServiceCopyEnd" || name == "KiInterruptDispatch" || name == "KiPageFault")
     return {.frame = 0x158, .push_rbp_frame = true, .machine_frame = true};
+  if (name == "KxRetireDpcList") return {.frame = 0x28, .machine_frame = true};
   u32 h = 0;
   for (char c : name) h = h * 31 + static_cast<u8>(c);
   return {.frame = 0x28 + (h % 13) * 0x10, .push_rbx = h % 3 == 0, .push_rbp_frame = h % 7 == 0};
@@ -257,6 +258,8 @@ VirtAddr Machine::write_stack(VirtAddr thread, const Labels& labels, u64 room) {
       // RIP CS EFLAGS RSP SS: of the interrupted kernel function, or of user code that is not in the dump.
       const bool kernel = i + 1 < labels.size();
       const VirtAddr interrupted = sp;
+      if (labels[i] == "nt!KxRetireDpcList")
+        sp = cpus_.at(get(thread, "_KTHREAD", "NextProcessor")).dpc_stack + 0x50;
       sp = sp - 0x28;
       memory_.put<u64>(sp, kernel ? address_of(labels[i + 1]).value() : 0x77a6002a);
       memory_.put<u64>(sp + 8, kernel ? 0x10 : 0x33);
@@ -578,6 +581,11 @@ void Machine::make_processors() {
     s.cr3 = memory_.dtb().value();
     s.cr4 = options_.levels == 5 ? 0x16f8 : 0x6f8;
     cpus_.push_back(cpu);
+    constexpr u64 kDpcStack = 0x6000;
+    cpu.dpc_stack =
+        memory_.map(VirtAddr(0xfffff800'00e00000 + n * u64{0x10000}), kDpcStack) + (kDpcStack - 0x50);
+    if (has("_KPRCB", "DpcStack")) set(cpu.kprcb, "_KPRCB", "DpcStack", cpu.dpc_stack.value());
+    cpus_.back().dpc_stack = cpu.dpc_stack;
     memory_.put(cpu.kprcb + 8, cpu.idle_thread);
     run(cpu.idle_thread, n, {"nt!KiIdleLoop"});
   }
@@ -643,6 +651,13 @@ VirtAddr Machine::keep_on_stack(VirtAddr thread, u64 value) {
   return slot;
 }
 
+VirtAddr Machine::keep_on_dpc_stack(u32 processor) {
+  CpuInfo& cpu = cpus_.at(processor);
+  cpu.dpc_stack = cpu.dpc_stack - 16;
+  if (has("_KPRCB", "DpcStack")) set(cpu.kprcb, "_KPRCB", "DpcStack", cpu.dpc_stack.value());
+  return cpu.dpc_stack + 0x50;
+}
+
 VirtAddr Machine::alloc_user(VirtAddr process, u64 size) {
   const PhysAddr tables(get(process, "_KPROCESS", "DirectoryTableBase"));
   u64& next = next_user_.try_emplace(process, 0x1'4000'0000).first->second;
@@ -662,6 +677,13 @@ void Machine::give_user_stack(VirtAddr thread, const std::vector<u64>& values) {
   const VirtAddr sp = stack + 0x3800;
   for (size_t i = 0; i < values.size(); i++) memory_.put<u64>(sp + 0x40 + i * 0x18, values[i], tables);
   user_sp_[thread] = sp.value();
+}
+
+void Machine::queue_for_spin_lock(VirtAddr lock, VirtAddr place) {
+  const VirtAddr last(memory_.get<u64>(lock));
+  memory_.put<u64>(place + 8, lock.value() | (last.is_null() ? 0 : 1));
+  if (!last.is_null()) memory_.put(last, place);
+  memory_.put(lock, place);
 }
 
 VirtAddr Machine::add_push_lock() {

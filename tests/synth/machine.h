@@ -85,6 +85,9 @@ class Machine {
   void give_user_stack(VirtAddr thread, const std::vector<u64>& values);
   // A value that the thread keeps on its kernel stack; before it blocks or runs. Where it lies.
   VirtAddr keep_on_stack(VirtAddr thread, u64 value);
+  // 16 bytes on the stack on which a processor runs deferred procedures. A stack goes over to that one inside
+  // of "nt!KxRetireDpcList".
+  VirtAddr keep_on_dpc_stack(u32 processor);
   // Bytes of a process's own, at a user address.
   VirtAddr alloc_user(VirtAddr process, u64 size);
 
@@ -92,6 +95,9 @@ class Machine {
   VirtAddr add_mutant(VirtAddr owner);
   VirtAddr add_queue();
   VirtAddr add_fast_mutex(VirtAddr owner);  // KGUARDED_MUTEX where the build has it
+  // A place of 16 bytes in the queue of a spin lock (KLOCK_QUEUE_HANDLE): the first one owns it, the others
+  // wait.
+  void queue_for_spin_lock(VirtAddr lock, VirtAddr place);
   VirtAddr add_push_lock();
   void own_push_lock(VirtAddr lock, VirtAddr thread);  // before the thread blocks or runs
   void wait_for_push_lock(VirtAddr thread, VirtAddr lock, u32 ticks, const Labels& below = {});
@@ -159,7 +165,7 @@ class Machine {
     ImageBuilder image;
   };
   struct CpuInfo {
-    VirtAddr kpcr, kprcb, idle_thread, current;
+    VirtAddr kpcr, kprcb, idle_thread, current, dpc_stack;
     dump::CpuState state;
   };
   ModuleInfo& module(const std::string& name);

@@ -179,6 +179,26 @@ Scene cpu_spin(MachineOptions options) {
   return s;
 }
 
+Scene queued_spin(MachineOptions options) {
+  Scene s{.machine = std::make_unique<Machine>(options), .thread = {}, .object = {}, .verdict = "cpu-spin"};
+  Machine& m = *s.machine;
+  idle_threads(s);
+  const VirtAddr victim = m.add_thread(m.add_process("victim.exe", 2300), 2304),
+                 holder = m.add_thread(m.system_process(), 120), lock = m.alloc(8);
+  m.queue_for_spin_lock(lock, m.keep_on_stack(holder, 0));
+  m.queue_for_spin_lock(lock, m.keep_on_dpc_stack(1));
+  m.run(holder, 0, {"avfilter!FlushTable", "avfilter!Worker", "nt!PspSystemThreadStartup"}, 800);
+  m.run(victim, 1,
+        {"nt!KeAcquireInStackQueuedSpinLockAtDpcLevel", "avfilter!Timer", "nt!KiExecuteAllDpcs",
+         "nt!KiRetireDpcList", "nt!KxRetireDpcList", "nt!KiInterruptDispatch", "nt!MiZeroPages",
+         "nt!PspSystemThreadStartup"});
+  for (u64 i = 0; i < 3; i++) m.make_ready(m.add_thread(m.system_process(), 2308 + i * 4), 1, 2000);
+  s.thread = {{"victim", victim}, {"holder", holder}};
+  s.object = {{"lock", lock}};
+  s.culprit = holder;
+  return s;
+}
+
 Scene long_chain(MachineOptions options) {
   Scene s{.machine = std::make_unique<Machine>(options), .thread = {}, .object = {}, .verdict = "cpu-spin"};
   Machine& m = *s.machine;

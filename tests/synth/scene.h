@@ -25,6 +25,8 @@ Scene io_stall(MachineOptions options);
 Scene orphaned_lock(MachineOptions options);
 // A DPC spins for a spin lock.
 Scene cpu_spin(MachineOptions options);
+// A DPC waits in the queue of a spin lock; a thread on the other processor has it and does not let go.
+Scene queued_spin(MachineOptions options);
 // Idle threads of all sorts, a short queue at a lock, pipes and change notifications pending for hours.
 Scene healthy(MachineOptions options);
 
@@ -59,6 +61,7 @@ inline constexpr NamedScene kScenes[] = {{"busy_owner", busy_owner},
                                          {"io_stall", io_stall},
                                          {"orphaned_lock", orphaned_lock},
                                          {"cpu_spin", cpu_spin},
+                                         {"queued_spin", queued_spin},
                                          {"long_chain", long_chain},
                                          {"user_deadlock", user_deadlock},
                                          {"work_queue_deadlock", work_queue_deadlock},

@@ -1,10 +1,23 @@
 // !running [-i] [-t]: what the processors do.
 #include "app/command.h"
 #include "app/views/view.h"
+#include "nt/objects/queued_lock.h"
 
 namespace unhang::app {
 
 namespace {
+
+// One letter for each of the first 16 queued spin locks: '.' no part in it, O owner, W waits.
+std::string queued_locks_of(const std::vector<nt::NumberedLock>& locks, u32 cpu) {
+  constexpr size_t kShown = 16;
+  std::string s;
+  for (size_t i = 0; i < kShown && i < locks.size(); i++) {
+    const std::vector<u32>& waiters = locks[i].waiters;
+    const bool waits = std::find(waiters.begin(), waiters.end(), cpu) != waiters.end();
+    s += locks[i].owner == cpu ? 'O' : waits ? 'W' : '.';
+  }
+  return s;
+}
 
 Result<Node> run(Session& session, const std::vector<std::string>& args) {
   bool idle_too = false, stacks = false;
@@ -17,6 +30,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
                       .detail = "no processor is known: neither registers nor KiProcessorBlock"});
   Node n = Node::shaped("running");
   u64 all = 0, idle = 0;
+  const auto locks = nt::read_numbered_locks(session.target());
   n["cpus"] = Node::list();
   for (const nt::Cpu& cpu : session.target().cpus()) {
     if (cpu.number < 64) all |= u64{1} << cpu.number;
@@ -34,6 +48,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     c["priority"] = t ? Node(t->priority) : Node();
     const auto p = t ? nt::read_process(session.target(), t->process)
                      : Result<nt::Process>(fail(Why::not_present, nullptr));
+    c["queued_locks"] = locks ? Node(queued_locks_of(*locks, cpu.number)) : Node();
     c["what"] = is_idle ? std::string("idle") : p ? p->name : std::string();
     c["registers_from"] = cpu.state_from;
     if (stacks && t) {

@@ -89,6 +89,23 @@ void finish(Context& c, Finding& f, VirtAddr thread, std::vector<VirtAddr> starv
   f.on_symptom = c.touches_entry(thread, suffering);
 }
 
+// "a deferred procedure (DPC) of netkvm", "System 4.120 for avfilter". A DPC borrows the stack of whatever
+// thread it interrupted: the thread is innocent.
+std::string what_runs(Context& c, const ThreadNode& t, const std::string& driver) {
+  return waits::dpc_frame(t.stack) ? fmt::format("a deferred procedure (DPC) of {}", driver)
+                                   : fmt::format("{} for {}", c.who(t.thread.address), driver);
+}
+
+// The thread that has the spin lock, where the lock's queue says so.
+const ThreadNode* holder_of_lock(const Context& c, const ThreadNode& t) {
+  for (const waits::Edge& e : c.world.edges)
+    if (e.from == t.thread.address && std::string_view(e.kind) == "queued spin lock" && e.to != e.from)
+      if (const ThreadNode* holder = c.world.thread(e.to);
+          holder != nullptr && holder->on_cpu() && !holder->stack.symbols.empty())
+        return holder;
+  return nullptr;
+}
+
 // Inside a function that waits for a spin lock.
 bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Finding>& findings) {
   const auto spin = waits::spin_frame(t.stack);
@@ -96,15 +113,17 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
   const std::vector<std::string>& s = t.stack.symbols;
   // Who asked for the lock: the first frame outside of the kernel, else the one above.
   const size_t caller = driver_frame(s, *spin + 1);
+  const ThreadNode* holder = holder_of_lock(c, t);
+  const ThreadNode& cause = holder == nullptr ? t : *holder;
   Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = Confidence::heuristic};
-  f.culprit = c.culprit(t.thread.address);
-  f.culprit.driver = waits::module_of(s[caller]);
+  f.culprit = c.culprit(cause.thread.address);
+  f.culprit.driver = waits::module_of(
+      holder == nullptr ? s[caller] : holder->stack.symbols[driver_frame(holder->stack.symbols, 0)]);
   const Irql irql = irql_of(c, cpu, t);
-  // A DPC borrows the stack of whatever thread it interrupted: the thread is innocent.
-  const std::string what = waits::dpc_frame(t.stack)
-                               ? fmt::format("a deferred procedure (DPC) of {}", f.culprit.driver)
-                               : fmt::format("{} for {}", c.who(t.thread.address), f.culprit.driver);
-  f.title = fmt::format("CPU {} spins in {}: {} waits for a spin lock", cpu.number, s[*spin], what);
+  f.title = fmt::format("CPU {} spins in {}: {} waits for a spin lock", cpu.number, s[*spin],
+                        what_runs(c, t, waits::module_of(s[caller])));
+  if (holder != nullptr)
+    f.title += fmt::format(" that {} has on CPU {}", what_runs(c, *holder, f.culprit.driver), *holder->cpu);
   f.evidence.push_back(c.about_thread(t.thread.address,
                                       fmt::format("registers of CPU {}: {} at {}, called from {}", cpu.number,
                                                   cpu.state_from, s[*spin], s[caller]),
@@ -122,10 +141,14 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
                             .confidence = e.confidence,
                             .reads = {},
                             .check = fmt::format("dq {} L1", e.object)});
+  if (holder != nullptr)
+    f.evidence.push_back(c.about_thread(
+        holder->thread.address, fmt::format("CPU {} is at {}", *holder->cpu, holder->stack.symbols.front()),
+        holder->stack.heuristic ? Confidence::heuristic : Confidence::exact));
   u64 starved_ms = 0;
   std::vector<VirtAddr> starved = starved_on(c.world, cpu, starved_ms);
-  finish(c, f, t.thread.address, std::move(starved), starved_ms, cpu.number);
-  f.score = 15 + c.weight(c.graph.behind(t.thread.address).threads) + static_cast<double>(f.waiting);
+  finish(c, f, cause.thread.address, std::move(starved), starved_ms, cpu.number);
+  f.score = 15 + c.weight(c.graph.behind(cause.thread.address).threads) + static_cast<double>(f.waiting);
   findings.push_back(std::move(f));
   return true;
 }

@@ -169,6 +169,17 @@ std::optional<dump::CpuState> state_from_context(ByteView c) {
   return s;
 }
 
+// Both members point to the machine frame that leads back to the interrupted stack: it lies at the end of a
+// page (seen in published output of 19041: DpcStack fffff800`436a8fb0; the outermost Child-SP on such a stack
+// is ...fb0 in 7601 too).
+std::vector<VirtAddr> interrupt_stacks(const Target& target, const Cpu& cpu) {
+  std::vector<VirtAddr> ends;
+  for (const auto* member : {&KPRCB::DpcStack, &KPRCB::IsrStack})
+    if (const auto top = Object(target, cpu.kprcb).maybe(*member); top && is_kernel(*top))
+      ends.push_back(VirtAddr((top->value() + kPageSize - 1) & ~u64{kPageSize - 1}));
+  return ends;
+}
+
 CpuList read_cpus(const Target& target) {
   CpuList list;
   const auto& states = target.dump().cpus;

@@ -23,6 +23,8 @@ struct KPRCB {
   static inline const Member<VirtAddr> Context{kType, "Context"};
   static inline const Member<Inside> ContextFrame{kType, "ProcessorState.ContextFrame"};
   static inline const Member<Inside> SpecialRegisters{kType, "ProcessorState.SpecialRegisters"};
+  static inline const Member<VirtAddr> DpcStack{kType, "DpcStack"};
+  static inline const Member<VirtAddr> IsrStack{kType, "IsrStack"};
   static inline const Member<u8> DpcRoutineActive{kType, "DpcRoutineActive"};
   static inline const Member<u64> KernelDirectoryTableBase{kType, "KernelDirectoryTableBase"};
   static inline const Member<Inside> LockQueue{kType, "LockQueue"};
@@ -44,6 +46,10 @@ struct CpuList {
 // Each vCPU of the dump through its KPCR, then processors that only Windows knows (KiProcessorBlock), with
 // the contexts that a crash dump saved for them.
 CpuList read_cpus(const Target& target);
+
+// Where the stacks end on which a processor runs deferred procedures and interrupts: those of them that are
+// known.
+std::vector<VirtAddr> interrupt_stacks(const Target& target, const Cpu& cpu);
 
 // A CONTEXT (0x4D0 bytes, public header winnt.h) as registers. nullopt when it is not an x64 one.
 std::optional<dump::CpuState> state_from_context(ByteView context);

@@ -80,8 +80,12 @@ void print_chain(const Node& n, const Node& finding, Text& out) {
     const std::string waiting = waiters.size() == 1 ? who(waiters.front())
                                                     : fmt::format("{} threads: {}", waiters.size(),
                                                                   link.get("waiting_processes").as_text());
-    out.paragraph(fmt::format("  {} {} {}", waiting, waiters.size() == 1 ? "waits" : "wait up to",
-                              duration(link.get("longest_ms").as_u64())),
+    const bool one = waiters.size() == 1;
+    // Who turns in a loop has no time at which it began to wait.
+    out.paragraph(link.get("kind").as_text().ends_with("spin lock")
+                      ? fmt::format("  {} {}", waiting, one ? "spins" : "spin")
+                      : fmt::format("  {} {} {}", waiting, one ? "waits" : "wait up to",
+                                    duration(link.get("longest_ms").as_u64())),
                   kWidth, 4);
     const std::string named =
         link.get("name").is_null() ? "" : fmt::format("  {}", link.get("name").as_text());
@@ -169,16 +173,21 @@ void print_others(const Node& n, Text& out) {
   out.blank();
 }
 
+// Nothing: none of them has waited for any time that can be told, as who spins for a lock.
+std::string longest(const Node& ms) {
+  if (ms.is_null()) return "the longest for an unknown time";
+  return ms.as_u64() == 0 ? "" : fmt::format("the longest for {}", duration(ms.as_u64()));
+}
+
 void print_ranking(const Node& n, Text& out) {
   const auto& ranking = n.get("ranking").items();
   if (ranking.empty()) return;
   constexpr size_t kMost = 8;
   out.raw(out.bold("WHO KEEPS OTHERS WAITING"));
   for (size_t i = 0; i < ranking.size() && i < kMost; i++)
-    out.line("  {:>5} {:<7} behind {:<32} the longest for {}", ranking[i].get("waiting_threads").as_u64(),
+    out.line("  {:>5} {:<7} behind {:<32} {}", ranking[i].get("waiting_threads").as_u64(),
              ranking[i].get("waiting_threads").as_u64() == 1 ? "thread" : "threads", who(ranking[i]),
-             ranking[i].get("longest_ms").is_null() ? "an unknown time"
-                                                    : duration(ranking[i].get("longest_ms").as_u64()));
+             longest(ranking[i].get("longest_ms")));
   out.blank();
 }
 

@@ -662,7 +662,7 @@ class ScanTest : public UnwinderTest {
     c.push((return_address() + 1).value());
     return c;
   }
-  static inline const UnwindOptions kScan{.stack_base = kStackTop};
+  static inline const UnwindOptions kScan{.stack_ends = {kStackTop}};
 };
 
 TEST_F(ScanTest, FindsTheReturnAddressBehindACall) {
@@ -779,7 +779,7 @@ TEST_F(ScanTest, CallerWithoutUnwindDataIsNoLeaf) {
   c[rsp] -= 0x30;
   c.push((kBase + calls + 5).value());
   c.r.rip = (kBase + calls + 5).value();
-  const Unwound u = unwind(c.r, {.stack_base = kStackTop, .start_is_call = true});
+  const Unwound u = unwind(c.r, {.stack_ends = {kStackTop}, .start_is_call = true});
   ASSERT_GE(u.frames.size(), 2u);
   EXPECT_EQ(u.frames[1].kind, FrameKind::scan);
 }
