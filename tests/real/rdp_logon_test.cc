@@ -79,7 +79,7 @@ TEST_P(RdpLogon, Modules) {
   EXPECT_EQ(got.size(), truth_["modules"].size());
   for (const Json& m : truth_["modules"]) {
     ASSERT_TRUE(got.contains(m["base"])) << m;
-    EXPECT_EQ(fmt::format("0x{:x}", got[m["base"]]["size"].get<u64>()), m["size"]) << m;
+    EXPECT_EQ(fmt::format("0x{:x}", got[m["base"]]["size"].get<u64>()), m["size"].get<std::string>()) << m;
     EXPECT_EQ(got[m["base"]]["path"], m["path"]);
   }
 }

@@ -137,19 +137,18 @@ u32 ImageBuilder::add_data(const std::string& name, u32 size, bool exported) {
 }
 
 const Function& ImageBuilder::function(const std::string& name) const {
-  for (const Function& f : functions_)
-    if (f.name == name) return f;
-  UNHANG_CHECK(!"no such function");
-  return functions_.front();
+  const auto f =
+      std::find_if(functions_.begin(), functions_.end(), [&](const Function& x) { return x.name == name; });
+  UNHANG_CHECK(f != functions_.end());
+  return *f;
 }
 
 u32 ImageBuilder::rva_of(const std::string& name) const {
   for (const Function& f : functions_)
     if (f.name == name) return f.begin;
-  for (const Data& d : data_)
-    if (d.name == name) return d.rva;
-  UNHANG_CHECK(!"no such symbol");
-  return 0;
+  const auto d = std::find_if(data_.begin(), data_.end(), [&](const Data& x) { return x.name == name; });
+  UNHANG_CHECK(d != data_.end());
+  return d->rva;
 }
 
 std::vector<std::pair<std::string, u32>> ImageBuilder::symbols() const {

@@ -326,9 +326,11 @@ Scene memory_exhaustion(MachineOptions options) {
   const VirtAddr hog = m.add_process("java.exe", 2800);
   m.set(hog, "_EPROCESS", "CommitCharge", 3'000'000);
   const VirtAddr p = m.add_process("svchost.exe", 1100);
-  for (u64 i = 0; i < 4; i++)
-    m.block(m.add_thread(i == 0 ? hog : p, 2804 + i * 4), 8, {m.add_event(false)}, static_cast<u32>(3000 + i),
+  for (u64 i = 0; i < 4; i++) {
+    const VirtAddr t = m.add_thread(i == 0 ? hog : p, 2804 + i * 4);
+    m.block(t, 8, {m.add_event(false)}, static_cast<u32>(3000 + i),
             {"nt!KeWaitForSingleObject", "nt!MiWaitForFreePage", "nt!MmAccessFault", "nt!KiPageFault"});
+  }
   return s;
 }
 
@@ -412,18 +414,20 @@ Scene healthy(MachineOptions options) {
                 3'000'000, {"nt!NtNotifyChangeDirectoryFile", "nt!KiSystemServiceCopyEnd"});
   const VirtAddr mutant_owner = m.add_thread(p, 1020);
   m.block(mutant_owner, 6, {m.add_event()}, 10, kFromUser);
-  m.wait_for_mutant(m.add_thread(p, 1024), m.add_mutant(mutant_owner), 5, kFromUser);
+  const VirtAddr mutant = m.add_mutant(mutant_owner), mutant_waiter = m.add_thread(p, 1024);
+  m.wait_for_mutant(mutant_waiter, mutant, 5, kFromUser);
   // A quick read from the disk.
-  m.wait_for_io(
-      m.add_thread(p, 1028),
-      {{.device = m.ntfs_device(), .major = 3, .file = directory},
-       {.device = m.disk_device(), .major = 3, .completion = m.address_of("Ntfs!NtfsReadComplete")}},
-      1, {"Ntfs!NtfsNonCachedIo", "nt!NtReadFile", "nt!KiSystemServiceCopyEnd"});
+  const VirtAddr reader = m.add_thread(p, 1028), read_complete = m.address_of("Ntfs!NtfsReadComplete");
+  m.wait_for_io(reader,
+                {{.device = m.ntfs_device(), .major = 3, .file = directory},
+                 {.device = m.disk_device(), .major = 3, .completion = read_complete}},
+                1, {"Ntfs!NtfsNonCachedIo", "nt!NtReadFile", "nt!KiSystemServiceCopyEnd"});
   // A client that waits for its server to tell it something, for hours; so does the server.
   const VirtAddr lsm = m.add_process("lsm.exe", 1040);
   const VirtAddr server = m.add_thread(lsm, 1044);
   m.block(server, 6, {m.add_event(false)}, 3'000'000, kFromUser);
-  m.wait_for_reply(m.add_thread(p, 1032), m.add_alpc_port(lsm, "\\LsmApiPort"), server, 3'000'000);
+  const VirtAddr port = m.add_alpc_port(lsm, "\\LsmApiPort"), client = m.add_thread(p, 1032);
+  m.wait_for_reply(client, port, server, 3'000'000);
   // Locks that are held for a moment.
   const VirtAddr lock = m.add_push_lock(), holder = m.add_thread(p, 1036);
   m.own_push_lock(lock, holder);

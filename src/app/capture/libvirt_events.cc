@@ -31,8 +31,11 @@ bool LibvirtEvents::watch(virConnectPtr connection, virDomainPtr domain) {
     return 0;
   };
   connection_ = connection;
-  callback_ = lib_.virConnectDomainEventRegisterAny(connection, domain, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                                                    VIR_DOMAIN_EVENT_CALLBACK(noted), this, nullptr);
+  // What the header's macro VIR_DOMAIN_EVENT_CALLBACK does; by way of void (*)() compilers take it as meant.
+  const auto any =
+      reinterpret_cast<virConnectDomainEventGenericCallback>(reinterpret_cast<void (*)()>(noted));
+  callback_ = lib_.virConnectDomainEventRegisterAny(connection, domain, VIR_DOMAIN_EVENT_ID_LIFECYCLE, any,
+                                                    this, nullptr);
   return callback_ >= 0;
 }
 

@@ -43,15 +43,12 @@ void find(Context& c, std::vector<Finding>& findings) {
   if (!all_idle) return;
   std::vector<VirtAddr> late, ready;
   u64 longest = 0;
-  size_t timers = 0;
   for (const ThreadNode& t : w.threads) {
     if (t.idle_thread) continue;
     if (t.waiting()) {
       if (const auto ms = overdue_ms(w, t); ms && *ms >= kOverdueMs) {
         late.push_back(t.thread.address);
         longest = std::max(longest, *ms);
-      } else if (ms) {
-        timers++;
       }
       continue;
     }

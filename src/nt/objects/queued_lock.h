@@ -1,9 +1,8 @@
-// Queued spin locks: each processor that wants one brings a place in the queue, and turns in a loop on its own
-// place. The lock is the address of the last place, each place holds the address of the next one and that of
-// the lock.
-// Facts: KSPIN_LOCK_QUEUE, KLOCK_QUEUE_HANDLE, KSPIN_LOCK_QUEUE_NUMBER (wdm.h); bits 0 and 1 of Lock are
-// LOCK_QUEUE_WAIT and LOCK_QUEUE_OWNER (public NDK headers). Whether an owner sets the second one is not
-// documented for x64: who has a place in the queue and does not wait is the owner as well.
+// Queued spin locks: each processor that wants one brings a place in the queue, and turns in a loop on its
+// own place. The lock is the address of the last place, each place holds the address of the next one and that
+// of the lock. Facts: KSPIN_LOCK_QUEUE, KLOCK_QUEUE_HANDLE, KSPIN_LOCK_QUEUE_NUMBER (wdm.h); bits 0 and 1 of
+// Lock are LOCK_QUEUE_WAIT and LOCK_QUEUE_OWNER (public NDK headers). Whether an owner sets the second one is
+// not documented for x64: who has a place in the queue and does not wait is the owner as well.
 #pragma once
 
 #include <optional>

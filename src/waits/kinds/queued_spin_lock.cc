@@ -1,11 +1,10 @@
 // Queued spin locks: the numbered ones of the kernel (!qlocks), and those whose places drivers keep on their
 // stacks (KeAcquireInStackQueuedSpinLock). Here the structure itself says who has the lock.
-#include "nt/objects/queued_lock.h"
-
 #include <algorithm>
 
 #include "base/format.h"
 #include "nt/objects/cpu.h"
+#include "nt/objects/queued_lock.h"
 #include "waits/kind.h"
 #include "waits/spin.h"
 #include "waits/stack_evidence.h"
@@ -30,8 +29,7 @@ void add(World& world, const Queue& q) {
              .name = q.name,
              .mode = "exclusive",
              .confidence = q.confidence};
-  if (!q.owner.is_null())
-    fresh.owners.push_back({.thread = q.owner, .count = 1, .confidence = q.confidence});
+  if (!q.owner.is_null()) fresh.owners.push_back({.thread = q.owner, .count = 1, .confidence = q.confidence});
   Lock& lock = world.add_lock(std::move(fresh));
   for (const VirtAddr waiter : q.waiters) {
     lock.waiters.push_back({.thread = waiter, .access = "exclusive", .waited_ms = {}});
@@ -84,9 +82,8 @@ void on_stacks(World& world) {
       if (const ThreadNode* t = world.thread(cpu.current_thread); t != nullptr && cpu.state)
         for (const nt::LockQueuePlace& p : places_of(world, *t)) body(cpu, *t, p);
   };
-  const bool any = std::any_of(world.threads.begin(), world.threads.end(), [](const ThreadNode& t) {
-    return t.on_cpu() && spin_frame(t.stack);
-  });
+  const bool any = std::any_of(world.threads.begin(), world.threads.end(),
+                               [](const ThreadNode& t) { return t.on_cpu() && spin_frame(t.stack); });
   if (!any) return;
   each_cpu([&](const nt::Cpu&, const ThreadNode& t, const nt::LockQueuePlace& p) {
     if (p.waits) queues[p.lock].waiters.push_back(t.thread.address);
@@ -95,7 +92,8 @@ void on_stacks(World& world) {
     const auto q = queues.find(p.lock);
     if (p.waits || q == queues.end()) return;
     q->second.owner = t.thread.address;
-    q->second.how = fmt::format("CPU {} has the place in front of it on its stack ({})", cpu.number, p.address);
+    q->second.how =
+        fmt::format("CPU {} has the place in front of it on its stack ({})", cpu.number, p.address);
   });
   for (auto& [lock, q] : queues) {
     q.lock = lock;

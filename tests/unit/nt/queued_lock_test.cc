@@ -103,7 +103,8 @@ TEST(QueuedSpinLock, TakenTwice) {
   m.queue_for_spin_lock(lock, m.keep_on_stack(t, 0));
   m.queue_for_spin_lock(lock, m.keep_on_stack(t, 0));
   m.run(t, 1,
-        {"nt!KeAcquireInStackQueuedSpinLock", "avfilter!Again", "avfilter!Worker", "nt!PspSystemThreadStartup"});
+        {"nt!KeAcquireInStackQueuedSpinLock", "avfilter!Again", "avfilter!Worker",
+         "nt!PspSystemThreadStartup"});
   const auto session = synth::open_session(m.dump());
   ASSERT_NE(session, nullptr);
   const waits::World& w = session->world();
@@ -121,8 +122,8 @@ TEST(QueuedSpinLock, TakenTwice) {
 // The lock's address alone, as every function that was given it keeps it, is no place in its queue.
 TEST(QueuedSpinLock, AddressOnAStackIsNoOwner) {
   Machine m{synth::MachineOptions{}};
-  const VirtAddr p = m.add_process("victim.exe", 2300), t = m.add_thread(p, 2304), other = m.add_thread(p, 2308),
-                 lock = m.alloc(8), gone = m.alloc(16);
+  const VirtAddr p = m.add_process("victim.exe", 2300), t = m.add_thread(p, 2304),
+                 other = m.add_thread(p, 2308), lock = m.alloc(8), gone = m.alloc(16);
   m.queue_for_spin_lock(lock, gone);
   m.queue_for_spin_lock(lock, m.keep_on_stack(t, 0));
   m.keep_on_stack(other, lock.value());

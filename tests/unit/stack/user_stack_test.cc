@@ -285,7 +285,7 @@ class ImageFileTest : public testing::Test {
   }
 
   static constexpr u64 kSize = 0x53000;
-  static constexpr u32 kPdata = 0x31000, kRdata = 0x21000;
+  static constexpr u32 kPdata = 0x31000;
   static constexpr const char* kWhole = "filter!FilterCreate+0x40 exact\nnt!NtCreateFile+0x40 exact\n";
   synth::Machine machine_;
   VirtAddr base_, thread_;
