@@ -464,6 +464,7 @@ VirtAddr Machine::add_process(const std::string& name, u64 pid, std::optional<u3
   set(table, "_HANDLE_TABLE", "QuotaProcess", kernel_only ? 0 : p.value());
   set(p, "_EPROCESS", "ObjectTable", table.value());
   handle_tables_[p] = page;
+  sessions_[p] = session;
   if (pid != 0) insert_tail(symbol("PsActiveProcessHead"), p + offset("_EPROCESS", "ActiveProcessLinks"));
   return p;
 }

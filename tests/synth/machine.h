@@ -54,6 +54,7 @@ class Machine {
   // skipped.
   void set(VirtAddr object, const char* type, const char* path, u64 value);
   u64 get(VirtAddr object, const char* type, const char* path);
+  std::optional<u32> session(VirtAddr process) const { return sessions_.at(process); }
   VirtAddr alloc(u64 size);
   void init_list(VirtAddr head);
   void insert_tail(VirtAddr head, VirtAddr entry);
@@ -196,6 +197,7 @@ class Machine {
   std::map<VirtAddr, VirtAddr> owner_tables_;  // resource -> table
   std::map<VirtAddr, u64> stack_used_;         // thread -> bytes taken below its stack's base
   std::map<VirtAddr, VirtAddr> handle_tables_;
+  std::map<VirtAddr, std::optional<u32>> sessions_;
   std::map<VirtAddr, u64> next_handle_;
   std::map<VirtAddr, u64> user_sp_, next_user_, lock_entries_;  // by thread, process, thread
   std::set<VirtAddr> listed_;

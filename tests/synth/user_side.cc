@@ -91,6 +91,7 @@ UserSide::UserSide(Machine& machine, VirtAddr process, bool wow64)
   put(list64_ + 8, list64_);
   put(kPeb + machine.offset("_PEB", "Ldr"), ldr);
   machine.set(process, "_EPROCESS", "Peb", kPeb);
+  put(kPeb + machine.offset("_PEB", "SessionId"), machine.session(process).value_or(0));
   if (!wow64) return;
   map(VirtAddr(kPeb32), kPageSize);
   const u64 ldr32 = next_;

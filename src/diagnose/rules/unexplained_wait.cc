@@ -11,12 +11,13 @@ namespace unhang::diagnose {
 namespace {
 
 constexpr u64 kLongMs = 2000;
+constexpr u64 kHungWindowMs = 5000;  // when Windows itself says "Not responding"
 
 // Kinds whose holder may be unknown although there is one.
 bool holder_may_be_unknown(std::string_view kind) {
   return kind == "push lock" || kind == "SRW lock" || kind == "spin lock" || kind == "critical section" ||
          kind == "FAST_MUTEX" || kind == "KGUARDED_MUTEX" || kind == "ERESOURCE" || kind == "oplock" ||
-         kind == "event" || kind == "ALPC";
+         kind == "event" || kind == "ALPC" || kind == "window message";
 }
 
 void broken_chains(Context& c, std::vector<Finding>& findings) {
@@ -86,7 +87,10 @@ void unknown_holders(Context& c, std::vector<Finding>& findings) {
     // A client may wait for its server as long as it likes, and an event is signalled when it is; what
     // counts is who is behind.
     const bool ordinary = kind == "ALPC" || kind == "event" || kind == "SRW lock" || kind == "oplock";
-    if (f.longest_ms < kLongMs || (ordinary && suffering.size() == g.waiters.size())) continue;
+    const bool window = kind == "window message";
+    if (f.longest_ms < (window ? kHungWindowMs : kLongMs) ||
+        (ordinary && suffering.size() == g.waiters.size()))
+      continue;
     // An orphaned lock has a rule of its own.
     const Lock* lock = c.world.lock(g.edge->object, g.edge->from);
     if (lock != nullptr && !lock->owners.empty()) continue;
@@ -109,8 +113,10 @@ void unknown_holders(Context& c, std::vector<Finding>& findings) {
       f.evidence.push_back(c.about_thread(x.thread, fmt::format("candidate {}: {}", c.who(x.thread), x.why),
                                           Confidence::heuristic));
     f.advice = {
-        "Look at the stacks of the candidates: the one inside of the component that uses this lock is the "
-        "holder. A second dump ten seconds later shows who still is."};
+        window ? "The candidates have windows in the same session and take no messages now: look at their "
+                 "stacks; the one that has been stuck as long is the program that does not respond."
+               : "Look at the stacks of the candidates: the one inside of the component that uses this lock "
+                 "is the holder. A second dump ten seconds later shows who still is."};
     f.on_symptom = c.touches_entry(g.waiters.front(), suffering);
     f.score = 4 + c.weight(suffering);
     findings.push_back(std::move(f));

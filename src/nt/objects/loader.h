@@ -30,6 +30,7 @@ struct PEB {
   static inline const Member<VirtAddr> ProcessParameters{kType, "ProcessParameters"};
   static inline const Member<VirtAddr> LoaderLock{kType, "LoaderLock"};
   static inline const Member<VirtAddr> FastPebLock{kType, "FastPebLock"};
+  static inline const Member<u32> SessionId{kType, "SessionId"};
 };
 
 struct PEB_LDR_DATA {

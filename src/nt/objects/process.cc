@@ -61,6 +61,19 @@ void read_threads(const Target& target, const Object& o, Process& p) {
   if (!p.thread_walk.complete()) p.gaps.push_back({"threads", hex(p.address), p.thread_walk.how()});
 }
 
+// MM_SESSION_SPACE is mapped per session: through the process's own tables. Its type is in no public table of
+// 22H2 and later, and what EPROCESS.Session leads to there is not known: the process's own copy in its PEB
+// says it, unless that is paged out.
+void read_session(const Target& target, const Object& o, Process& p) {
+  constexpr u32 kMost = 0x10000, kBuild22H2 = 22621;
+  const Source<VirtAddr>& space = target.space(p.dtb);
+  const auto session = o.maybe(EPROCESS::Session);
+  if (session && is_kernel(*session) && target.build() < kBuild22H2)
+    p.session = Object(target, *session, space).maybe(MM_SESSION_SPACE::SessionId);
+  if (!p.session && !p.peb.is_null()) p.session = Object(target, p.peb, space).maybe(PEB::SessionId);
+  if (p.session && *p.session >= kMost) p.session.reset();
+}
+
 }  // namespace
 
 bool is_process(const Target& target, VirtAddr va) {
@@ -105,11 +118,7 @@ Result<Process> read_process(const Target& target, VirtAddr va) {
   p.user_ticks = o.value_or(KPROCESS::UserTime, 0);
   p.base_priority = static_cast<i8>(o.value_or(KPROCESS::BasePriority, 0));
   p.token = VirtAddr(o.value_or(EPROCESS::Token, 0) & ~u64{15});  // EX_FAST_REF: 4 bits of reference count
-  if (const auto session = o.maybe(EPROCESS::Session); session && is_kernel(*session))
-    // MM_SESSION_SPACE is mapped per session: through the process's own tables.
-    if (const auto id = Object(target, *session, target.space(p.dtb))[MM_SESSION_SPACE::SessionId];
-        id && *id < 0x10000)
-      p.session = *id;
+  read_session(target, o, p);
   read_names(target, o, p);
   read_command_line(target, p);
   read_threads(target, o, p);

@@ -29,7 +29,7 @@ std::string who(const Node& thread) {
 
 // What the thread at the other end has to do with the object.
 std::string_view relation(std::string_view kind) {
-  if (kind == "ALPC") return "to be answered";
+  if (kind == "ALPC" || kind == "window message") return "to be answered";
   if (kind == "page-in") return "read";
   if (kind == "work item" || kind == "event") return "worked on";
   if (kind == "oplock") return "to be acknowledged";
