@@ -29,6 +29,8 @@ _MMSUPPORT _MMSUPPORT_FULL _IO_COMPLETION_CONTEXT _DEFERRED_WRITE _EX_PUSH_LOCK_
 _POOL_TRACKER_TABLE _MI_PARTITION _MI_VISIBLE_PARTITION _CC_PARTITION
 """.split()
 ENUMS = "_KWAIT_REASON _KTHREAD_STATE _KOBJECTS _KWAIT_BLOCK_STATE _KWAIT_STATE _MODE".split()
+# Documented structures (wdm.h): the same in every build, also where a table of offsets does not list them.
+CONTRACTS = {"_IO_STATUS_BLOCK"}
 # Members of a few huge structures that nothing of ours will ever need.
 SKIP = {
     "_MI_SYSTEM_INFORMATION": lambda n: not n.startswith("Hardware.InvalidPteMask"),
@@ -162,6 +164,7 @@ def main():
         for p in plains:
             near = sorted(isfs, key=lambda b: abs(number[b.build] - number[p.build]))
             tables[p.build] = p.table(name, [tables[b.build] for b in near])
+            if name in CONTRACTS: tables[p.build] = tables[near[0].build]
         used = [b.build for b in builds if tables[b.build]]
         if not used: continue
         rows, order = {}, []

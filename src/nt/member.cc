@@ -10,8 +10,9 @@ std::vector<const MemberLine*>& lines() {
 }
 }  // namespace
 
-MemberLine::MemberLine(TypeName type, const char* path, u32 size, std::array<const char*, kOlderNames> older)
-    : type_(type.text), path_(path), older_(older), size_(size), number_(lines().size()) {
+MemberLine::MemberLine(TypeName type, Need need, const char* path, u32 size,
+                       std::array<const char*, kOlderNames> older)
+    : type_(type.text), need_(need), path_(path), older_(older), size_(size), number_(lines().size()) {
   lines().push_back(this);
 }
 

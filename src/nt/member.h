@@ -50,17 +50,24 @@ constexpr u32 expected_size() {
   return sizeof(T);
 }
 
+// Required: without it there is no analysis, whatever the build. Other members cost what leans on them, and
+// many came or went with a Windows version.
+enum class Need : u8 { useful, required };
+inline constexpr Need kRequired = Need::required;
+
 class MemberLine {
  public:
   static constexpr size_t kOlderNames = 3;
 
-  MemberLine(TypeName type, const char* path, u32 size, std::array<const char*, kOlderNames> older);
+  MemberLine(TypeName type, Need need, const char* path, u32 size,
+             std::array<const char*, kOlderNames> older);
   MemberLine(const MemberLine&) = delete;
   MemberLine& operator=(const MemberLine&) = delete;
 
   const char* type() const { return type_; }
   const char* path() const { return path_; }
   const std::array<const char*, kOlderNames>& older() const { return older_; }
+  bool required() const { return need_ == Need::required; }
   u32 size() const { return size_; }
   // Index into a target's table of bindings.
   size_t number() const { return number_; }
@@ -70,6 +77,7 @@ class MemberLine {
 
  private:
   const char* type_;
+  Need need_;
   const char* path_;
   std::array<const char*, kOlderNames> older_;
   u32 size_;
@@ -82,7 +90,10 @@ class Member : public MemberLine {
   static_assert(std::is_trivially_copyable_v<T>);
   Member(TypeName type, const char* path, const char* older1 = nullptr, const char* older2 = nullptr,
          const char* older3 = nullptr)
-      : MemberLine(type, path, expected_size<T>(), {older1, older2, older3}) {}
+      : Member(type, Need::useful, path, older1, older2, older3) {}
+  Member(TypeName type, Need need, const char* path, const char* older1 = nullptr,
+         const char* older2 = nullptr, const char* older3 = nullptr)
+      : MemberLine(type, need, path, expected_size<T>(), {older1, older2, older3}) {}
 };
 
 }  // namespace unhang::nt

@@ -5,46 +5,10 @@
 
 #include "app/command.h"
 #include "app/symbols/subcommands.h"
-#include "app/table.h"
-#include "base/format.h"
-#include "nt/member.h"
-#include "symbols/builtin.h"
 
 namespace unhang::app {
 
 namespace {
-
-// Members that a layout does not have. Structures change: a member that came or went with a build is expected
-// to be missing in others, and whatever needs it says so.
-int check(const SymbolsOptions& o) {
-  Node n = table_node({{"layout", "layout"},
-                       {"resolved", "resolved"},
-                       {"missing", "missing"},
-                       {"names", "members that it does not have"}});
-  for (const auto& layout : symbols::builtin_layouts()) {
-    u64 resolved = 0;
-    std::string names;
-    u64 missing = 0;
-    for (const nt::MemberLine* line : nt::MemberLine::all()) {
-      bool found = layout->field(line->type(), line->path()).has_value();
-      for (const char* older : line->older())
-        found = found || (older != nullptr && layout->field(line->type(), older).has_value());
-      if (found) {
-        resolved++;
-        continue;
-      }
-      missing++;
-      names += fmt::format("{}{}.{}", names.empty() ? "" : " ", line->type(), line->path());
-    }
-    Node row = Node::map();
-    row["layout"] = layout->build();
-    row["resolved"] = resolved;
-    row["missing"] = missing;
-    row["names"] = names;
-    n["rows"].add(std::move(row));
-  }
-  return output(n, o.common);
-}
 
 void add_json(CLI::App& app, SymbolsOptions& o) {
   app.add_option("--json", o.common.json, "write JSON to FILE, or to standard output with '-'")
@@ -88,9 +52,12 @@ void set_up(CLI::App& app, int& status) {
   add_json(*p, *o);
   p->callback([o, &status] { status = symbols_pack(*o); });
 
-  CLI::App* c = app.add_subcommand("check", "which members the built-in layouts do not have");
+  CLI::App* c = app.add_subcommand(
+      "check", "which members symbol tables do not have: of these files, else of all layouts at hand");
+  c->add_option("FILE", o->files, "PDB or ISF JSON of a kernel");
+  c->add_flag("--members", o->members, "name the members; with FILE they are always named");
   add_json(*c, *o);
-  c->callback([o, &status] { status = check(*o); });
+  c->callback([o, &status] { status = symbols_check(*o); });
 }
 
 }  // namespace

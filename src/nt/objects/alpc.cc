@@ -30,7 +30,6 @@ Result<AlpcMessage> read_alpc_message(const Target& target, VirtAddr va) {
   m.queue_port = o.value_or(KALPC_MESSAGE::PortQueue, {});
   m.owner_port = o.value_or(KALPC_MESSAGE::OwnerPort, {});
   m.connection_port = o.value_or(KALPC_MESSAGE::ConnectionPort, {});
-  m.queue_type = o.value_or(KALPC_MESSAGE::QueueType, 0);
   m.id = o.value_or(KALPC_MESSAGE::MessageId, 0);
   m.sequence = o.value_or(KALPC_MESSAGE::SequenceNo, 0);
   return m;

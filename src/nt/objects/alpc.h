@@ -42,7 +42,6 @@ struct KALPC_MESSAGE {
   static inline const Member<VirtAddr> ServerThread{kType, "ServerThread"};
   static inline const Member<VirtAddr> ConnectionPort{kType, "ConnectionPort"};
   static inline const Member<VirtAddr> QuotaProcess{kType, "QuotaProcess"};
-  static inline const Member<u32> QueueType{kType, "u1.s1.QueueType"};
   static inline const Member<u32> MessageId{kType, "PortMessage.MessageId"};
   static inline const Member<u32> CallbackId{kType, "PortMessage.CallbackId"};
   static inline const Member<i32> SequenceNo{kType, "SequenceNo"};
@@ -55,7 +54,6 @@ struct AlpcMessage {
   VirtAddr queue_port{};      // the port whose queue it is on
   VirtAddr owner_port{};      // the sender's
   VirtAddr connection_port{};
-  u32 queue_type = 0;
   u32 id = 0;
   i32 sequence = 0;
 };

@@ -17,7 +17,7 @@ struct KPCR {
 struct KPRCB {
   static constexpr TypeName kType{"_KPRCB"};
   static inline const Member<u32> Number{kType, "Number"};
-  static inline const Member<VirtAddr> CurrentThread{kType, "CurrentThread"};
+  static inline const Member<VirtAddr> CurrentThread{kType, kRequired, "CurrentThread"};
   static inline const Member<VirtAddr> NextThread{kType, "NextThread"};
   static inline const Member<VirtAddr> IdleThread{kType, "IdleThread"};
   static inline const Member<VirtAddr> Context{kType, "Context"};

@@ -13,10 +13,10 @@ namespace unhang::nt {
 
 struct DISPATCHER_HEADER {
   static constexpr TypeName kType{"_DISPATCHER_HEADER"};
-  static inline const Member<u8> Type{kType, "Type"};
+  static inline const Member<u8> Type{kType, kRequired, "Type"};
   static inline const Member<u8> Size{kType, "Size"};
-  static inline const Member<i32> SignalState{kType, "SignalState"};
-  static inline const Member<ListEntry> WaitListHead{kType, "WaitListHead"};
+  static inline const Member<i32> SignalState{kType, kRequired, "SignalState"};
+  static inline const Member<ListEntry> WaitListHead{kType, kRequired, "WaitListHead"};
 };
 
 struct KWAIT_BLOCK {
@@ -24,8 +24,8 @@ struct KWAIT_BLOCK {
   static inline const Member<ListEntry> WaitListEntry{kType, "WaitListEntry"};
   static inline const Member<u8> WaitType{kType, "WaitType"};
   static inline const Member<u8> BlockState{kType, "BlockState"};
-  static inline const Member<VirtAddr> Thread{kType, "Thread"};
-  static inline const Member<VirtAddr> Object{kType, "Object"};
+  static inline const Member<VirtAddr> Thread{kType, kRequired, "Thread"};
+  static inline const Member<VirtAddr> Object{kType, kRequired, "Object"};
   // Windows 7 links the blocks of one wait; later builds have an array of KTHREAD.WaitBlockCount.
   static inline const Member<VirtAddr> NextWaitBlock{kType, "NextWaitBlock"};
 };

@@ -11,13 +11,13 @@ namespace unhang::nt {
 
 struct ERESOURCE {
   static constexpr TypeName kType{"_ERESOURCE"};
-  static inline const Member<ListEntry> SystemResourcesList{kType, "SystemResourcesList"};
+  static inline const Member<ListEntry> SystemResourcesList{kType, kRequired, "SystemResourcesList"};
   static inline const Member<VirtAddr> OwnerTable{kType, "OwnerTable"};
-  static inline const Member<i16> ActiveCount{kType, "ActiveCount"};
-  static inline const Member<u16> Flag{kType, "Flag"};
-  static inline const Member<AnyInteger> SharedWaiters{kType, "SharedWaiters"};
-  static inline const Member<AnyInteger> ExclusiveWaiters{kType, "ExclusiveWaiters"};
-  static inline const Member<Inside> OwnerEntry{kType, "OwnerEntry"};
+  static inline const Member<i16> ActiveCount{kType, kRequired, "ActiveCount"};
+  static inline const Member<u16> Flag{kType, kRequired, "Flag"};
+  static inline const Member<AnyInteger> SharedWaiters{kType, kRequired, "SharedWaiters"};
+  static inline const Member<AnyInteger> ExclusiveWaiters{kType, kRequired, "ExclusiveWaiters"};
+  static inline const Member<Inside> OwnerEntry{kType, kRequired, "OwnerEntry"};
   static inline const Member<u32> ActiveEntries{kType, "ActiveEntries"};
   static inline const Member<u32> ContentionCount{kType, "ContentionCount"};
   static inline const Member<u32> NumberOfSharedWaiters{kType, "NumberOfSharedWaiters"};

@@ -19,7 +19,7 @@ struct FILE_OBJECT {
   static inline const Member<VirtAddr> SectionObjectPointer{kType, "SectionObjectPointer"};
   static inline const Member<VirtAddr> RelatedFileObject{kType, "RelatedFileObject"};
   static inline const Member<u32> Flags{kType, "Flags"};
-  static inline const Member<UnicodeString> FileName{kType, "FileName"};
+  static inline const Member<UnicodeString> FileName{kType, kRequired, "FileName"};
   static inline const Member<u64> CurrentByteOffset{kType, "CurrentByteOffset"};
   static inline const Member<u8> LockOperation{kType, "LockOperation"};
   static inline const Member<u8> ReadAccess{kType, "ReadAccess"};

@@ -22,7 +22,7 @@ struct IRP {
   static inline const Member<u8> RequestorMode{kType, "RequestorMode"};
   static inline const Member<u8> PendingReturned{kType, "PendingReturned"};
   static inline const Member<u8> StackCount{kType, "StackCount"};
-  static inline const Member<u8> CurrentLocation{kType, "CurrentLocation"};
+  static inline const Member<u8> CurrentLocation{kType, kRequired, "CurrentLocation"};
   static inline const Member<u8> Cancel{kType, "Cancel"};
   static inline const Member<VirtAddr> UserIosb{kType, "UserIosb"};
   static inline const Member<VirtAddr> UserEvent{kType, "UserEvent"};

@@ -11,7 +11,7 @@ namespace unhang::nt {
 struct LDR_DATA_TABLE_ENTRY {
   static constexpr TypeName kType{"_LDR_DATA_TABLE_ENTRY"};
   static inline const Member<ListEntry> InLoadOrderLinks{kType, "InLoadOrderLinks"};
-  static inline const Member<VirtAddr> DllBase{kType, "DllBase"};
+  static inline const Member<VirtAddr> DllBase{kType, kRequired, "DllBase"};
   static inline const Member<u32> SizeOfImage{kType, "SizeOfImage"};
   static inline const Member<UnicodeString> FullDllName{kType, "FullDllName"};
   static inline const Member<UnicodeString> BaseDllName{kType, "BaseDllName"};
@@ -25,7 +25,7 @@ struct KLDR_DATA_TABLE_ENTRY {
 
 struct PEB {
   static constexpr TypeName kType{"_PEB"};
-  static inline const Member<VirtAddr> Ldr{kType, "Ldr"};
+  static inline const Member<VirtAddr> Ldr{kType, kRequired, "Ldr"};
   static inline const Member<VirtAddr> ImageBaseAddress{kType, "ImageBaseAddress"};
   static inline const Member<VirtAddr> ProcessParameters{kType, "ProcessParameters"};
   static inline const Member<VirtAddr> LoaderLock{kType, "LoaderLock"};

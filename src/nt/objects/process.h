@@ -12,7 +12,7 @@ namespace unhang::nt {
 
 struct KPROCESS {
   static constexpr TypeName kType{"_KPROCESS"};
-  static inline const Member<u64> DirectoryTableBase{kType, "DirectoryTableBase"};
+  static inline const Member<u64> DirectoryTableBase{kType, kRequired, "DirectoryTableBase"};
   static inline const Member<u64> UserDirectoryTableBase{kType, "UserDirectoryTableBase"};
   static inline const Member<u8> BasePriority{kType, "BasePriority"};
   static inline const Member<u32> KernelTime{kType, "KernelTime"};
@@ -21,17 +21,17 @@ struct KPROCESS {
 
 struct EPROCESS {
   static constexpr TypeName kType{"_EPROCESS"};
-  static inline const Member<AnyInteger> UniqueProcessId{kType, "UniqueProcessId"};
+  static inline const Member<AnyInteger> UniqueProcessId{kType, kRequired, "UniqueProcessId"};
   static inline const Member<AnyInteger> InheritedFromUniqueProcessId{kType, "InheritedFromUniqueProcessId"};
-  static inline const Member<ListEntry> ActiveProcessLinks{kType, "ActiveProcessLinks"};
-  static inline const Member<ListEntry> ThreadListHead{kType, "ThreadListHead"};
+  static inline const Member<ListEntry> ActiveProcessLinks{kType, kRequired, "ActiveProcessLinks"};
+  static inline const Member<ListEntry> ThreadListHead{kType, kRequired, "ThreadListHead"};
   static inline const Member<u32> ActiveThreads{kType, "ActiveThreads"};
-  static inline const Member<Inside> ImageFileName{kType, "ImageFileName"};
+  static inline const Member<Inside> ImageFileName{kType, kRequired, "ImageFileName"};
   static inline const Member<VirtAddr> ImageName{kType, "SeAuditProcessCreationInfo.ImageFileName"};
-  static inline const Member<VirtAddr> Peb{kType, "Peb"};
+  static inline const Member<VirtAddr> Peb{kType, kRequired, "Peb"};
   static inline const Member<VirtAddr> Session{kType, "Session"};
-  static inline const Member<VirtAddr> ObjectTable{kType, "ObjectTable"};
-  static inline const Member<VirtAddr> Wow64Process{kType, "WoW64Process", "Wow64Process"};
+  static inline const Member<VirtAddr> ObjectTable{kType, kRequired, "ObjectTable"};
+  static inline const Member<VirtAddr> Wow64Process{kType, kRequired, "WoW64Process", "Wow64Process"};
   static inline const Member<u64> CreateTime{kType, "CreateTime"};
   static inline const Member<u64> ExitTime{kType, "ExitTime"};
   static inline const Member<AnyInteger> CommitCharge{kType, "CommitCharge"};

@@ -12,23 +12,23 @@ namespace unhang::nt {
 
 struct KTHREAD {
   static constexpr TypeName kType{"_KTHREAD"};
-  static inline const Member<VirtAddr> InitialStack{kType, "InitialStack"};
+  static inline const Member<VirtAddr> InitialStack{kType, kRequired, "InitialStack"};
   static inline const Member<VirtAddr> StackLimit{kType, "StackLimit"};
-  static inline const Member<VirtAddr> StackBase{kType, "StackBase"};
-  static inline const Member<VirtAddr> KernelStack{kType, "KernelStack"};
+  static inline const Member<VirtAddr> StackBase{kType, kRequired, "StackBase"};
+  static inline const Member<VirtAddr> KernelStack{kType, kRequired, "KernelStack"};
   static inline const Member<VirtAddr> TrapFrame{kType, "TrapFrame"};
-  static inline const Member<VirtAddr> Process{kType, "Process"};
-  static inline const Member<VirtAddr> AttachedProcess{kType, "ApcState.Process"};
-  static inline const Member<VirtAddr> Teb{kType, "Teb"};
+  static inline const Member<VirtAddr> Process{kType, kRequired, "Process"};
+  static inline const Member<VirtAddr> AttachedProcess{kType, kRequired, "ApcState.Process"};
+  static inline const Member<VirtAddr> Teb{kType, kRequired, "Teb"};
   static inline const Member<VirtAddr> Win32Thread{kType, "Win32Thread"};
   static inline const Member<VirtAddr> Queue{kType, "Queue"};
-  static inline const Member<u8> State{kType, "State"};
-  static inline const Member<u8> WaitReason{kType, "WaitReason"};
+  static inline const Member<u8> State{kType, kRequired, "State"};
+  static inline const Member<u8> WaitReason{kType, kRequired, "WaitReason"};
   static inline const Member<u8> WaitMode{kType, "WaitMode"};
   static inline const Member<u8> WaitIrql{kType, "WaitIrql"};
   static inline const Member<u8> Alertable{kType, "Alertable"};
-  static inline const Member<u32> WaitTime{kType, "WaitTime"};
-  static inline const Member<VirtAddr> WaitBlockList{kType, "WaitBlockList"};
+  static inline const Member<u32> WaitTime{kType, kRequired, "WaitTime"};
+  static inline const Member<VirtAddr> WaitBlockList{kType, kRequired, "WaitBlockList"};
   static inline const Member<u8> WaitBlockCount{kType, "WaitBlockCount"};
   static inline const Member<u8> Priority{kType, "Priority"};
   static inline const Member<u8> BasePriority{kType, "BasePriority"};
@@ -58,8 +58,8 @@ struct ETHREAD {
   static inline const Member<u64> CreateTime{kType, "CreateTime"};
   static inline const Member<VirtAddr> StartAddress{kType, "StartAddress"};
   static inline const Member<VirtAddr> Win32StartAddress{kType, "Win32StartAddress"};
-  static inline const Member<ListEntry> ThreadListEntry{kType, "ThreadListEntry"};
-  static inline const Member<ListEntry> IrpList{kType, "IrpList"};
+  static inline const Member<ListEntry> ThreadListEntry{kType, kRequired, "ThreadListEntry"};
+  static inline const Member<ListEntry> IrpList{kType, kRequired, "IrpList"};
   static inline const Member<AnyInteger> TopLevelIrp{kType, "TopLevelIrp"};
   static inline const Member<u32> CrossThreadFlags{kType, "CrossThreadFlags"};
   static inline const Member<VirtAddr> ThreadName{kType, "ThreadName"};

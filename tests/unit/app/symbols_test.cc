@@ -123,6 +123,43 @@ TEST_F(SymbolsCommand, Fetch) {
   EXPECT_GT(server_.asked().size(), asked);
 }
 
+TEST_F(SymbolsCommand, CheckOfAllLayoutsAtHand) {
+  const Json builtin = run("symbols check --json -").json();
+  EXPECT_EQ(builtin["layouts"].size(), 12u);
+  for (const Json& l : builtin["layouts"]) {
+    EXPECT_EQ(l["required_missing"], 0) << l["layout"];
+    EXPECT_GT(l["resolved"], 100) << l["layout"];
+  }
+  run("symbols import " UNHANG_SOURCE_DIR "/samples/ntkrnlmp.pdb");
+  EXPECT_EQ(run("symbols check --json -").json()["layouts"].size(), 13u) << "and those in the cache";
+}
+
+TEST_F(SymbolsCommand, CheckOfATable) {
+  const std::string kernel = UNHANG_SOURCE_DIR "/samples/ntkrnlmp.pdb";
+  const Outcome good = run("symbols check " + kernel + " --json -");
+  EXPECT_EQ(good.status, 0) << good.err;
+  EXPECT_EQ(good.json()["layouts"][0]["required_missing"], 0) << good.out;
+  const Outcome driver = run("symbols check " UNHANG_SOURCE_DIR "/samples/ntfs.pdb");
+  EXPECT_EQ(driver.status, 2);
+  EXPECT_NE(driver.err.find("not of a kernel"), std::string::npos) << driver.err;
+}
+
+// A structure of which half is left out: what is required and in no other table either is the user's to know.
+TEST_F(SymbolsCommand, CheckOfATableWithoutRequiredMembers) {
+  std::ofstream(path("half.json")) << R"({
+    "metadata": {"windows": {"pdb": {"GUID": "339E74133576439CBCDF7E0229DA3773", "age": 1,
+                                     "database": "ntkrnlmp.pdb"}}},
+    "base_types": {"void": {"endian": "little", "kind": "void", "signed": true, "size": 0}}, "enums": {},
+    "user_types": {"_EPROCESS": {"kind": "struct", "size": 64, "fields": {
+      "Peb": {"offset": 8, "type": {"kind": "pointer", "subtype": {"kind": "base", "name": "void"}}}}}},
+    "symbols": {"PsInitialSystemProcess": {"address": 4660}}})";
+  const Outcome o = run("symbols check " + path("half.json"));
+  EXPECT_EQ(o.status, 2) << o.err;
+  EXPECT_NE(o.out.find("required, not in it: _EPROCESS.UniqueProcessId"), std::string::npos) << o.out;
+  EXPECT_EQ(o.out.find("_EPROCESS.Peb"), std::string::npos) << o.out;
+  EXPECT_NE(o.out.find("required, taken from"), std::string::npos) << "types that it lacks as a whole";
+}
+
 TEST_F(SymbolsCommand, EnvironmentAsDebuggersHaveIt) {
   serve_samples();
   setenv("_NT_SYMBOL_PATH", fmt::format("srv*{}*http://symbols.invalid", path("store")).c_str(), 1);
