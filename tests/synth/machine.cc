@@ -927,7 +927,8 @@ void Machine::wait_for_mutant(VirtAddr thread, VirtAddr mutant, u32 ticks, const
 }
 
 void Machine::wait_for_fast_mutex(VirtAddr thread, VirtAddr mutex, u32 ticks, const Labels& below) {
-  set(mutex, "_FAST_MUTEX", "Count", static_cast<u32>(get(mutex, "_FAST_MUTEX", "Count")) - 1);
+  // wdm.h: FM_LOCK_WAITER_INC.
+  set(mutex, "_FAST_MUTEX", "Count", static_cast<u32>(get(mutex, "_FAST_MUTEX", "Count")) + 4);
   Labels stack{"nt!KeWaitForSingleObject", "nt!ExpAcquireFastMutexContended", "nt!ExAcquireFastMutex"};
   stack.insert(stack.end(), below.begin(), below.end());
   block(thread, 34, {mutex + offset("_FAST_MUTEX", "Event")}, ticks, stack);

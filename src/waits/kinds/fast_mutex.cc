@@ -30,15 +30,21 @@ struct Form {
   const nt::MemberLine& event;
 };
 
-// Whether a wait object is the inside of a held mutex of that form: acquired means a count of 0 or less (1 is
-// free), and a waiter means that somebody owns it.
+// wdm.h: FM_LOCK_BIT 1 is set in a free mutex, FM_LOCK_WAITER_WOKEN is 2, and each waiter adds
+// FM_LOCK_WAITER_INC, 4. Older forms count down from 1: 0 is held, each waiter takes one.
+bool held(i32 count) {
+  constexpr i32 kFree = 1, kMost = 0x10000;
+  return count > -kMost && count < kMost * 4 && (count <= 0 || (count & kFree) == 0);
+}
+
+// Whether a wait object is the inside of a held mutex of that form. A waiter means that somebody owns it.
 bool try_form(World& world, ThreadNode& t, VirtAddr object, const Form& form) {
   const auto inside = world.target().bind(form.event);
   if (!inside) return false;
   const nt::Object mutex(world.target(), object - inside->offset);
   const auto count = mutex[form.count];
   const auto owner = mutex[form.owner];
-  if (!count || !owner || *count > 0 || *count < -0x10000) return false;
+  if (!count || !owner || !held(*count)) return false;
   const VirtAddr thread(owner->value() & ~u64{7});
   if (!thread.is_null() && !nt::is_thread(world.target(), thread)) return false;
   Lock fresh{.address = mutex.va(),
