@@ -43,8 +43,13 @@ constexpr Accessor kAccessors[] = {
     {"PsGetCurrentThreadStackLimit", "_KTHREAD", "StackLimit"},
 };
 
-enum class Says : u8 { yes, no, nothing };  // nothing: the object cannot be read there, or has no say
+// What one object says of a place. perhaps: it fits there as it would in many places (an empty list), so it
+// confirms the expected one and proves no other. nothing: it cannot be read there, or has no say.
+enum class Says : u8 { yes, no, perhaps, nothing };
 
+struct LinkSample {  // an entry of a process's list of threads
+  VirtAddr address{}, process{};
+};
 struct ThreadSample {
   VirtAddr address{}, process{};
 };
@@ -97,8 +102,7 @@ class Inferrer {
   // Processes by their list, threads by the scheduler's list, whose place has not changed since Windows 7.
   bool sample() {
     const auto links = expected("_EPROCESS", "ActiveProcessLinks");
-    const auto head = expected("_KPROCESS", "ThreadListHead"),
-               entry = expected("_KTHREAD", "ThreadListEntry");
+    const auto head = expected("_KPROCESS", "ThreadListHead");
     if (!links || in_.process_list.is_null()) return false;
     const Walk walk = walk_list(in_.kernel, in_.process_list, kMostProcesses);
     if (walk.links.empty()) return false;
@@ -111,18 +115,35 @@ class Inferrer {
         add("_EPROCESS", "ActiveProcessLinks", offset, "PsInitialSystemProcess and PsActiveProcessHead");
       }
     }
+    std::vector<LinkSample> thread_links;
     for (const VirtAddr l : walk.links) {
-      ProcessSample p{.address = l - offset, .threads = {}};
-      if (!is(p.address, 3)) continue;
-      if (head && entry)
-        for (const VirtAddr t : walk_list(in_.kernel, p.address + *head, kMostThreads).links)
-          if (is(t - *entry, 6)) {
-            p.threads.push_back(t - *entry);
-            threads_.push_back({t - *entry, p.address});
-          }
-      processes_.push_back(std::move(p));
+      const VirtAddr process = l - offset;
+      if (!is(process, 3)) continue;
+      processes_.push_back({.address = process, .threads = {}});
+      if (head)
+        for (const VirtAddr t : walk_list(in_.kernel, process + *head, kMostThreads).links)
+          thread_links.push_back({t, process});
     }
+    sample_threads(thread_links);
     return !processes_.empty();
+  }
+
+  // A thread begins with type 6 and the list of those who wait for it.
+  void sample_threads(const std::vector<LinkSample>& links) {
+    look<LinkSample>("_KTHREAD", "ThreadListEntry", links, 8, [&](const LinkSample& l, u32 o) {
+      const VirtAddr thread = l.address - o, waiters = thread + 8;
+      if (!at<u8>(thread)) return Says::nothing;
+      const auto first = at<VirtAddr>(waiters);
+      return is(thread, 6) && first && at<VirtAddr>(*first + 8) == waiters ? Says::yes : Says::no;
+    });
+    const u32 entry = place("_KTHREAD", "ThreadListEntry");
+    for (const LinkSample& l : links) {
+      const VirtAddr thread = l.address - entry;
+      if (entry == 0 || !is(thread, 6)) continue;
+      threads_.push_back({thread, l.process});
+      for (ProcessSample& p : processes_)
+        if (p.address == l.process) p.threads.push_back(thread);
+    }
   }
 
   bool is(VirtAddr object, u8 type) const {
@@ -136,28 +157,43 @@ class Inferrer {
     return v ? std::optional<T>(*v) : std::nullopt;
   }
 
-  // Looks for a member: at its place, then ever farther away. test: what one object says of an offset.
+  // By how much the member next to that one moved, of those that were found. A type moves in pieces.
+  i32 neighbour_shift(std::string_view type, u32 offset) const {
+    const Anchor* nearest = nullptr;
+    const auto distance = [&](const Anchor& a) {
+      return a.expected > offset ? a.expected - offset : offset - a.expected;
+    };
+    for (const Anchor& a : out_.anchors)
+      if (a.type == type && (nearest == nullptr || distance(a) < distance(*nearest))) nearest = &a;
+    return nearest == nullptr ? 0 : nearest->shift();
+  }
+
+  // Looks for a member: where its neighbours make it expected, then ever farther away. test: what one object
+  // says of an offset.
   template <class Sample>
   void look(const char* type, const char* path, const std::vector<Sample>& samples, u32 step,
             const std::function<Says(const Sample&, u32)>& test) {
     const auto e = expected(type, path);
     if (!e) return;
+    const i32 middle = static_cast<i32>(*e) + neighbour_shift(type, *e);
     u32 tested_there = 0;
     for (i32 distance = 0; distance <= kFar; distance += static_cast<i32>(step))
       for (const i32 d : {distance, -distance}) {
-        if ((d < 0 && *e < static_cast<u32>(-d)) || (distance == 0 && d != 0)) continue;
-        const u32 offset = *e + static_cast<u32>(d);
+        if (middle + d < 0) continue;
+        const u32 offset = static_cast<u32>(middle + d);
         u32 passed = 0, tested = 0;
+        bool proved = distance == 0;
         for (const Sample& s : samples) {
           const Says says = test(s, offset);
           if (says == Says::nothing) continue;
           tested++;
-          if (says == Says::yes) passed++;
+          if (says != Says::no) passed++;
+          proved |= says == Says::yes;
           // Most places are wrong: the first few objects tell.
           if (tested - passed > 2 + tested / 8) break;
         }
         if (distance == 0) tested_there = tested;
-        if (tested >= kEnoughObjects && passed >= kShare * tested)
+        if (proved && tested >= kEnoughObjects && passed >= kShare * tested)
           return add(type, path, offset, fmt::format("{} of {} objects", passed, tested), passed, tested);
         if (distance == 0) break;
       }
@@ -237,7 +273,8 @@ class Inferrer {
       const auto v = at<ListEntry>(t.address + o);
       if (!v) return Says::nothing;
       const auto back = at<VirtAddr>(v->flink + 8);
-      return back && *back == t.address + o ? Says::yes : Says::no;
+      if (!back || *back != t.address + o) return Says::no;
+      return v->flink == t.address + o ? Says::perhaps : Says::yes;
     });
     look<T>("_ETHREAD", "Cid.UniqueProcess", threads_, 8, [&](const T& t, u32 o) {
       const auto pid = at<u64>(t.address + o), tid = at<u64>(t.address + o + 8);
@@ -252,7 +289,7 @@ class Inferrer {
       if (!v) return Says::nothing;
       const auto back = at<VirtAddr>(v->flink + 8);
       if (!back || *back != t.address + o) return Says::no;
-      if (v->flink == t.address + o) return Says::yes;
+      if (v->flink == t.address + o) return Says::perhaps;
       return at<u16>(v->flink - link) == u16{6} ? Says::yes : Says::no;
     });
   }

@@ -27,6 +27,8 @@ const PatchLevel kLevels[] = {
     {"ethread_later", "10.0.19041.804", {{"_ETHREAD", 0x430, 0x18}}},
     {"eprocess_tail", "10.0.17763.379", {{"_EPROCESS", 0x3f0, 0x10}}},
     {"both", "10.0.22000.318", {{"_EPROCESS", 0x430, 0x20}, {"_ETHREAD", 0x480, -0x10}}},
+    // Longer from SuspendEvent on: ETHREAD moves with it.
+    {"kthread_middle", "10.0.19041.804", {{"_KTHREAD", 0x2e0, 0x10}, {"_ETHREAD", 0x430, 0x10}}},
     {"eprocess_9600", "6.3.9600.19913", {{"_EPROCESS", 0x430, -8}, {"_ETHREAD", 0x5d0, 0x10}}},
 };
 
@@ -58,6 +60,25 @@ TEST_P(InferenceTest, SaysWhatMoved) {
   for (const nt::Known& k : (*target)->known())
     said |= k.what == "members that lie elsewhere than in the layout";
   EXPECT_TRUE(said);
+}
+
+// The members that lists and requests hang on are where the machine has them, not only near there.
+TEST_P(InferenceTest, MembersAreFound) {
+  const synth::Scene scene = synth::io_stall({.build = GetParam().build, .moved = GetParam().moved});
+  const auto target = nt::Target::open(scene.machine->dump(), {});
+  ASSERT_TRUE(target.has_value());
+  const auto expect = [&](const auto& member, const char* type, const char* path) {
+    const auto bound = (*target)->bind(member);
+    ASSERT_TRUE(bound.has_value()) << path;
+    EXPECT_EQ(bound->offset, scene.machine->offset(type, path)) << type << "." << path;
+  };
+  expect(nt::ETHREAD::ThreadListEntry, "_ETHREAD", "ThreadListEntry");
+  expect(nt::ETHREAD::IrpList, "_ETHREAD", "IrpList");
+  expect(nt::ETHREAD::UniqueThread, "_ETHREAD", "Cid.UniqueThread");
+  expect(nt::KTHREAD::MutantListHead, "_KTHREAD", "MutantListHead");
+  expect(nt::EPROCESS::ThreadListHead, "_EPROCESS", "ThreadListHead");
+  expect(nt::EPROCESS::ActiveProcessLinks, "_EPROCESS", "ActiveProcessLinks");
+  expect(nt::EPROCESS::UniqueProcessId, "_EPROCESS", "UniqueProcessId");
 }
 
 INSTANTIATE_TEST_SUITE_P(PatchLevels, InferenceTest, testing::ValuesIn(kLevels),
