@@ -26,7 +26,7 @@ _SECTION_OBJECT_POINTERS _SEGMENT _SEGMENT_OBJECT _SE_AUDIT_PROCESS_CREATION_INF
 _SINGLE_LIST_ENTRY _SLIST_HEADER _STRING _SUBSECTION _TEB _UNICODE_STRING _ULARGE_INTEGER _VACB _VPB
 _WORK_QUEUE_ITEM _IO_WORKITEM _RTL_USER_PROCESS_PARAMETERS _EPARTITION _MI_SYSTEM_INFORMATION _POOL_HEADER
 _MMSUPPORT _MMSUPPORT_FULL _IO_COMPLETION_CONTEXT _DEFERRED_WRITE _EX_PUSH_LOCK_WAIT_BLOCK _KDPC_LIST
-_POOL_TRACKER_TABLE _MI_PARTITION _MI_VISIBLE_PARTITION _CC_PARTITION
+_POOL_TRACKER_TABLE _MI_PARTITION _MI_VISIBLE_PARTITION _CC_PARTITION _MMINPAGE_SUPPORT
 """.split()
 ENUMS = "_KWAIT_REASON _KTHREAD_STATE _KOBJECTS _KWAIT_BLOCK_STATE _KWAIT_STATE _MODE".split()
 # Documented structures (wdm.h): the same in every build, also where a table of offsets does not list them.
@@ -151,6 +151,7 @@ class Plain:
 
 
 def main():
+    if len(sys.argv) != 2 or not glob.glob(sys.argv[1] + "/ntkrnlmp-*.json.xz"): sys.exit(__doc__)
     here, directory = os.path.dirname(os.path.abspath(__file__)), sys.argv[1]
     out = os.path.join(here, "../src/symbols/facts")
     isfs = [Isf(p) for p in sorted(glob.glob(directory + "/ntkrnlmp-*.json.xz"))]

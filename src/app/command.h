@@ -51,7 +51,6 @@ int output(const Node& node, const CommonOptions& options);
 // "unhang: ..." on standard error.
 void complain(const std::string& sentence);
 
-const DebuggerCommand* find_debugger_command(std::string_view name);
 // Runs one line: "!thread fffffa80`0b61bb50". Errors: unsupported (no such command), those of the command.
 Result<Node> run_line(Session& session, const std::string& line);
 

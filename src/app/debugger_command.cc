@@ -26,19 +26,19 @@ std::vector<std::string> words_of(const std::string& line) {
   return words;
 }
 
-}  // namespace
-
-const DebuggerCommand* find_debugger_command(std::string_view name) {
+const DebuggerCommand* find_command(std::string_view name) {
   for (const DebuggerCommand* c : kDebuggerCommands)
     for (const char* n : c->names)
       if (name == n) return c;
   return nullptr;
 }
 
+}  // namespace
+
 Result<Node> run_line(Session& session, const std::string& line) {
   std::vector<std::string> words = words_of(line);
   if (words.empty()) return Node::map();
-  const DebuggerCommand* command = find_debugger_command(words.front());
+  const DebuggerCommand* command = find_command(words.front());
   if (command == nullptr)
     return fail(Error{.why = Why::unsupported, .detail = "no such command; `unhang run --help` lists them"});
   words.erase(words.begin());

@@ -1,6 +1,7 @@
 #include "app/memory_command.h"
 
 #include "app/expression.h"
+#include "app/lines.h"
 #include "base/bytes.h"
 #include "base/format.h"
 #include "memory/read.h"
@@ -56,9 +57,8 @@ Result<Node> show_memory(Session& session, const std::vector<std::string>& args,
   const VirtAddr start = TRY(evaluate(session, args[0]));
   const u64 count = TRY(count_of(session, args, start, unit, symbols ? 16 : 128 / unit));
   const memory::Sparse m = memory::read_sparse(session.space(start), start, count * unit);
-  Node n = Node::shaped("lines");
+  Node n = lines_node();
   n["address"] = start;
-  n["lines"] = Node::list();
   const u64 per_line = symbols ? 1 : unit == 1 ? 16 : 16 / unit;
   for (u64 i = 0; i < count; i += per_line) {
     std::string text = fmt::format("{} ", start + i * unit);

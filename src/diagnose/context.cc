@@ -27,6 +27,12 @@ std::string owes(std::string_view kind, const std::string& who) {
   return fmt::format("which {} holds", who);
 }
 
+std::string held_thing(const ChainLink& link) {
+  if (link.name.empty()) return fmt::format("{} {}", link.kind, link.object);
+  if (link.name.starts_with("in ")) return fmt::format("{} {} {}", link.kind, link.object, link.name);
+  return link.name;
+}
+
 std::string duration(u64 ms) {
   if (ms < 1000) return fmt::format("{} ms", ms);
   if (ms < 60'000) return fmt::format("{}.{} s", ms / 1000, ms % 1000 / 100);

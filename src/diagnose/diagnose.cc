@@ -22,13 +22,26 @@ bool whole_picture(const World& world, std::string& missing) {
   return count == 0;
 }
 
+// Nobody waits for these for hours by design, whatever of the lock itself can be read.
+constexpr u64 kLongForLockMs = 10'000;
+bool waits_for_kernel_lock(u8 reason) {
+  return reason == nt::kWrFastMutex || reason == nt::kWrGuardedMutex || reason == nt::kWrPushLock ||
+         reason == nt::kWrResource;
+}
+
 Verdict without_findings(const World& world) {
   Verdict v;
   size_t waiting = 0, unexplained = 0;
-  u64 longest = 0;
+  u64 longest = 0, longest_for_lock = 0;
+  VirtAddr lock_waiter;
   for (const ThreadNode& t : world.threads) {
     if (!t.waiting()) continue;
     waiting++;
+    if (const u64 ms = t.thread.waited_ms.value_or(0);
+        waits_for_kernel_lock(t.thread.wait_reason) && ms > longest_for_lock) {
+      longest_for_lock = ms;
+      lock_waiter = t.thread.address;
+    }
     const waits::WaitNature nature = t.nature();
     if (nature == waits::WaitNature::lock || nature == waits::WaitNature::request ||
         nature == waits::WaitNature::io) {
@@ -42,6 +55,17 @@ Verdict without_findings(const World& world) {
     v.confidence = Confidence::guess;
     v.summary = fmt::format(
         "Nothing in what could be read explains a hang, but not everything could be read ({}).", missing);
+    return v;
+  }
+  if (longest_for_lock >= kLongForLockMs) {
+    v.cls = "unknown";
+    v.confidence = Confidence::heuristic;
+    v.summary = fmt::format(
+        "{} has waited {} for a lock of the kernel (reason {}), which is not held so long for nothing, and "
+        "who "
+        "holds it was not found.",
+        world.who(lock_waiter), duration(longest_for_lock),
+        nt::wait_reason_name(world.thread(lock_waiter)->thread.wait_reason));
     return v;
   }
   v.cls = "no-hang";
@@ -85,7 +109,7 @@ Diagnosis diagnose(World& world, const Options& options) {
   d.verdict.confidence = first.confidence;
   d.verdict.summary = first.title;
   if (!options.entry_threads.empty() && !first.on_symptom)
-    d.verdict.summary += " (nothing was found that the threads you named wait for)";
+    d.verdict.summary += " (that the threads you named wait for this was not found)";
   return d;
 }
 

@@ -1,6 +1,7 @@
 #include "diagnose/difference.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/format.h"
 
@@ -34,8 +35,28 @@ bool same_wait(const ThreadNode& a, const ThreadNode& b) {
          !b.waits.empty() && a.waits.front().object == b.waits.front().object;
 }
 
-bool suffers(const ThreadNode& t) {
+bool held_up(const ThreadNode& t) {
   return t.nature() == waits::WaitNature::lock || t.nature() == waits::WaitNature::io;
+}
+
+// Whether a thread waits for what somebody else must give back. Waiting for an answer for hours is ordinary;
+// it counts when the one who must answer is held up or works.
+bool suffers(const World& world, const Graph& graph, const ThreadNode& t) {
+  if (held_up(t)) return true;
+  if (t.nature() != waits::WaitNature::request) return false;
+  std::set<VirtAddr> seen;
+  std::vector<VirtAddr> todo{t.thread.address};
+  while (!todo.empty()) {
+    const VirtAddr at = todo.back();
+    todo.pop_back();
+    for (const waits::Edge* e : graph.out(at)) {
+      if (!seen.insert(e->to).second) continue;
+      const ThreadNode* next = world.thread(e->to);
+      if (next != nullptr && (held_up(*next) || !next->waiting())) return true;
+      todo.push_back(e->to);
+    }
+  }
+  return false;
 }
 
 std::vector<VirtAddr> owners(const Lock* lock) {
@@ -66,7 +87,7 @@ void compare_threads(World& a, World& b, const Graph& graph, Difference& d) {
                    .same_wait = same_wait(*then, now),
                    .waiting = graph.behind(now.thread.address).threads.size()};
     if (c.cpu_ms != 0) d.busy.push_back(c);
-    if (c.switches == 0 && c.same_wait && suffers(now)) d.stuck.push_back(c);
+    if (c.switches == 0 && c.same_wait && suffers(b, graph, now)) d.stuck.push_back(c);
   }
   d.ended = a.threads.size() - std::min(a.threads.size(), d.common);
   std::sort(d.busy.begin(), d.busy.end(), [](const auto& x, const auto& y) { return x.cpu_ms > y.cpu_ms; });
@@ -91,11 +112,12 @@ void compare_locks(const World& a, const World& b, Difference& d) {
   }
 }
 
-void conclude(const World& b, Difference& d) {
+void conclude(const World& b, const Graph& graph, Difference& d) {
   const std::string time = duration(d.elapsed_ms);
   size_t moved = 0, fixed = 0;
   for (const LockChange& l : d.locks) (l.same_owners && l.contention == 0 ? fixed : moved)++;
-  const size_t waiting = static_cast<size_t>(std::count_if(b.threads.begin(), b.threads.end(), suffers));
+  const size_t waiting = static_cast<size_t>(std::count_if(
+      b.threads.begin(), b.threads.end(), [&](const ThreadNode& t) { return suffers(b, graph, t); }));
   if (!d.stuck.empty() && d.stuck.size() * 2 >= waiting) {
     d.verdict = "stuck";
     d.summary = fmt::format("{} did not move at all in {}; {} kept the same owner",
@@ -131,7 +153,7 @@ Result<Difference> difference(World& before, World& after) {
   const Graph graph(after);
   compare_threads(before, after, graph, d);
   compare_locks(before, after, d);
-  conclude(after, d);
+  conclude(after, graph, d);
   return d;
 }
 

@@ -122,6 +122,10 @@ struct Rule {
 // A process without which nobody can log on or use the desktop.
 bool is_logon_critical(const std::string& process);
 
+// What a link's owner holds, for a sentence: its file or symbol; kind and address where the name alone says
+// nothing.
+std::string held_thing(const ChainLink& link);
+
 // What the thread at the end of an edge owes: "which php-cgi.exe 3536.3428 holds", "to which ... must reply".
 std::string owes(std::string_view kind, const std::string& who);
 

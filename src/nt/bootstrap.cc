@@ -311,7 +311,13 @@ Result<KernelPlace> find_kernel(const dump::DumpFile& dump, const Source<PhysAdd
     if (auto k = rung(s)) return *k;
   if (!dump.other_system.empty() || mentions_linux(s))
     return fail(Error{.why = Why::unsupported, .detail = "the dump of a Linux guest, not of Windows"});
-  return fail(Error{.why = Why::unsupported, .detail = "no Windows x64 kernel found in the dump"});
+  const bool truncated = std::any_of(dump.gaps.begin(), dump.gaps.end(),
+                                     [](const Gap& g) { return g.why.find("truncated") != g.why.npos; });
+  return fail(Error{.why = Why::unsupported,
+                    .detail = truncated
+                                  ? "no Windows x64 kernel found in what is there of the dump: the file "
+                                    "is truncated"
+                                  : "no Windows x64 kernel found in the dump"});
 }
 
 }  // namespace unhang::nt

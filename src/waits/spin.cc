@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <span>
 
+#include "nt/objects/cpu.h"
+
 namespace unhang::waits {
 
 namespace {
@@ -28,6 +30,9 @@ constexpr std::string_view kSpinFunctions[] = {"nt!KeAcquireSpinLockRaiseToDpc",
 constexpr std::string_view kDpcFunctions[] = {"nt!KiRetireDpcList", "nt!KiExecuteAllDpcs", "nt!KiExecuteDpc",
                                               "nt!KiProcessExpiredTimerList"};
 
+// Where idle processors rest.
+constexpr std::string_view kIdleModules[] = {"nt", "hal", "intelppm", "amdppm", "processr"};
+
 bool is(const std::string& symbol, std::span<const std::string_view> names) {
   const std::string_view name = std::string_view(symbol).substr(0, symbol.find('+'));
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -50,6 +55,21 @@ std::optional<size_t> dpc_frame(const stack::ThreadStack& stack) {
   for (size_t i = 0; i < stack.symbols.size(); i++)
     if (is(stack.symbols[i], kDpcFunctions)) return i;
   return std::nullopt;
+}
+
+bool in_deferred_procedure(const World& world, const ThreadNode& thread) {
+  if (dpc_frame(thread.stack)) return true;
+  if (!thread.cpu) return false;
+  bool has_registers = false;
+  for (const nt::Cpu& cpu : world.target().cpus()) {
+    if (cpu.number != *thread.cpu) continue;
+    if (nt::Object(world.target(), cpu.kprcb).value_or(nt::KPRCB::DpcRoutineActive, 0) != 0) return true;
+    has_registers = cpu.state.has_value();
+  }
+  if (!thread.idle_thread || !has_registers || thread.stack.symbols.empty()) return false;
+  const std::string module = module_of(thread.stack.symbols.front());
+  return !module.empty() &&
+         std::find(std::begin(kIdleModules), std::end(kIdleModules), module) == std::end(kIdleModules);
 }
 
 }  // namespace unhang::waits

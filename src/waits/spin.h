@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "stack/thread_stack.h"
+#include "waits/world.h"
 
 namespace unhang::waits {
 
@@ -13,6 +13,10 @@ std::optional<size_t> spin_frame(const stack::ThreadStack& stack);
 // The frame of the kernel's dispatcher of deferred procedures (DPCs): what is inside of it runs at
 // DISPATCH_LEVEL on whatever thread's stack was there.
 std::optional<size_t> dpc_frame(const stack::ThreadStack& stack);
+
+// Whether the processor that the thread is on runs a deferred procedure: by such a frame, by
+// KPRCB.DpcRoutineActive, or because an idle thread is in a driver's code, which it has none of its own.
+bool in_deferred_procedure(const World& world, const ThreadNode& thread);
 
 // The module of a symbol: "netkvm" of "netkvm!RxDpc+0x12".
 std::string module_of(const std::string& symbol);

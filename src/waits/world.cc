@@ -134,6 +134,14 @@ ThreadNode* World::find_or_adopt(VirtAddr va) {
   return &threads.back();
 }
 
+bool World::alive(VirtAddr owner) const {
+  if (const ThreadNode* t = thread(owner)) return !t->thread.terminated();
+  if (!memory::read<u8>(target_.kernel(), owner)) return true;
+  const auto t = nt::is_thread(target_, owner) ? nt::read_thread(target_, owner)
+                                               : Result<nt::Thread>(fail(Error{.why = Why::implausible}));
+  return t && !t->terminated();
+}
+
 void World::read_stacks() {
   for (ThreadNode& t : threads) t.stack = stacks_.make(t.thread);
 }
@@ -207,13 +215,13 @@ void World::read_handles() {
   }
 }
 
-void World::add_file(VirtAddr va) {
+void World::adopt_file(VirtAddr va) {
   if (!is_kernel(va) || files.contains(va)) return;
   auto f = nt::read_file_object(target_, objects_, va);
   if (!f) return;
   const VirtAddr related = f->related;
   files.emplace(va, FileInfo{.file = std::move(*f)});
-  if (is_kernel(related)) add_file(related);
+  if (is_kernel(related)) adopt_file(related);
 }
 
 // Every file object that handles and IRPs lead to.
@@ -224,7 +232,7 @@ void World::read_files() {
       if (!files.contains(h.object) && !nt::is_file_object(target_, h.object)) continue;
       const auto info = objects_.info(h.object);
       if (!info || (!info->type.empty() && info->type != "File")) continue;
-      add_file(h.object);
+      adopt_file(h.object);
       auto it = files.find(h.object);
       if (it == files.end()) continue;
       it->second.handles++;
@@ -234,9 +242,9 @@ void World::read_files() {
 }
 
 void World::add_files_of(IrpNode& irp) {
-  add_file(irp.irp.original_file);
-  for (const nt::IrpStackLocation& l : irp.irp.locations) add_file(l.file);
-  add_file(irp.file_object);
+  adopt_file(irp.irp.original_file);
+  for (const nt::IrpStackLocation& l : irp.irp.locations) adopt_file(l.file);
+  adopt_file(irp.file_object);
   const auto it = files.find(irp.file_object);
   if (it == files.end()) return;
   irp.file = it->second.file.full_path();

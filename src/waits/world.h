@@ -123,12 +123,13 @@ struct Edge {
   // of a queue). Only all of them together can close a cycle.
   bool any_of = false;
   std::vector<Candidate> candidates;
+  VirtAddr file{};  // file object whose data it is about, where that is known
 };
 
 // A queue that threads take work from.
 struct QueueNode {
   nt::WorkQueue queue;
-  std::string name;               // "ExWorkerQueue+0x58"; "pool of svchost.exe (812)"
+  std::string name;               // "Delayed WorkQueue"; "queue of svchost.exe (812)"
   bool executive = false;         // its workers are the System process's
   std::vector<VirtAddr> workers;  // bound to it
   std::vector<VirtAddr> idle;     // of them: wait for something to be queued
@@ -166,9 +167,14 @@ class World {
   // The thread, read now when no list led to it: owners and waiters of locks, in dumps whose lists are
   // broken. Null when it is no thread. Invalidates pointers to other nodes.
   ThreadNode* find_or_adopt(VirtAddr va);
+  // Whether an owner can still release what it holds: a thread that has not ended. A thread that has ended is
+  // on no list; one whose page is missing from the dump may well live.
+  bool alive(VirtAddr owner) const;
   // A request that no list led to, added as one of the thread's: its index in irps. Nothing when it cannot be
   // read.
   std::optional<size_t> adopt_irp(size_t thread, VirtAddr va);
+  // The same for a file object, added to files when it is one.
+  void adopt_file(VirtAddr va);
   const ProcessNode* process_of(const ThreadNode& thread) const;
   // The thread of a process by its id, as user-mode locks name their owners. Null when it is not there.
   const ThreadNode* thread_by_id(size_t process, u64 tid) const;
@@ -202,7 +208,6 @@ class World {
   void read_handles();
   void read_files();
   void add_files_of(IrpNode& irp);
-  void add_file(VirtAddr file_object);
   void tie_resources();
 
   const nt::Target& target_;

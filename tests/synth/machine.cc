@@ -499,6 +499,17 @@ void Machine::terminate(VirtAddr thread) {
   set(thread, "_KTHREAD", "State", 4);
 }
 
+void Machine::terminate_and_unlist(VirtAddr thread) {
+  terminate(thread);
+  for (const char* type : {"_ETHREAD", "_KTHREAD"}) {
+    if (!has(type, "ThreadListEntry")) continue;
+    const VirtAddr entry = thread + offset(type, "ThreadListEntry"), next = memory_.get<VirtAddr>(entry),
+                   previous = memory_.get<VirtAddr>(entry + 8);
+    memory_.put(previous, next);
+    memory_.put(next + 8, previous);
+  }
+}
+
 void Machine::make_ready(VirtAddr thread, u32 processor, u32 ticks_ago) {
   set(thread, "_KTHREAD", "State", 1);
   set(thread, "_KTHREAD", "NextProcessor", processor);

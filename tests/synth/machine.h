@@ -75,6 +75,8 @@ class Machine {
   VirtAddr add_process(const std::string& name, u64 pid, std::optional<u32> session = 0, u64 parent = 4);
   VirtAddr add_thread(VirtAddr process, u64 tid);
   void terminate(VirtAddr thread);
+  // Terminated, and taken off its process's lists: as a thread whose object others still refer to.
+  void terminate_and_unlist(VirtAddr thread);
   void make_ready(VirtAddr thread, u32 processor, u32 ticks_ago = 0);
   // A thread that waits for dispatcher objects since `ticks` ticks.
   void block(VirtAddr thread, u8 reason, const std::vector<VirtAddr>& objects, u32 ticks,

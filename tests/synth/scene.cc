@@ -209,6 +209,7 @@ Scene long_chain(MachineOptions options) {
                  section_owner = m.add_thread(lsass, 704), system = m.add_thread(m.system_process(), 116),
                  spinner = m.add_thread(av, 2904);
   const VirtAddr port = m.add_alpc_port(lsass, "\\RPC Control\\lsasspirpc");
+  m.add_handle(lsass, port);
   const VirtAddr section = m.add_critical_section(section_owner), lock = m.add_push_lock(),
                  mutex = m.add_fast_mutex(spinner);
   m.wait_for_reply(logon, port, server, 19'000);
@@ -447,6 +448,10 @@ Scene healthy(MachineOptions options) {
   m.suspend(m.add_thread(p, 1060), 400'000, {"nt!KiSystemServiceCopyEnd"});
   m.block(m.add_thread(p, 1064), 6, {user}, 2'000'000, kFromUser);
   m.wait_for_timer(m.add_thread(p, 1068), 100, 0);
+  // The page writers have nothing to write.
+  for (u64 i = 0; i < 2; i++)
+    m.block(m.add_thread(m.system_process(), 0x310 + i * 4), 8, {m.add_event()}, 6400,
+            {"nt!MiModifiedPageWriter", "nt!PspSystemThreadStartup"});
   return s;
 }
 

@@ -1,5 +1,6 @@
 // unhang diff: two dumps of one machine, stuck or slow.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 
 #include "app/command.h"
@@ -20,8 +21,22 @@ Node thread_node(const waits::World& w, const diagnose::ThreadChange& c) {
   n["thread"] = c.thread;
   n["who"] = w.who(c.thread);
   const waits::ThreadNode* t = w.thread(c.thread);
-  n["wait"] = t == nullptr || t->waits.empty() ? Node() : Node(t->waits.front().kind);
-  n["object"] = t == nullptr || t->waits.empty() ? Node() : Node(t->waits.front().object);
+  // The lock or the request rather than what it signals.
+  const auto edge =
+      std::find_if(w.edges.begin(), w.edges.end(), [&](const waits::Edge& e) { return e.from == c.thread; });
+  if (edge != w.edges.end()) {
+    const waits::Lock* lock = w.lock(edge->object, c.thread);
+    n["wait"] = edge->kind;
+    n["object"] = edge->object;
+    n["name"] = lock == nullptr           ? Node()
+                : !lock->protects.empty() ? Node(lock->protects.front())
+                : lock->name.empty()      ? Node()
+                                          : Node(lock->name);
+    n["owner"] = edge->to.is_null() ? Node() : Node(w.who(edge->to));
+  } else {
+    n["wait"] = t == nullptr || t->waits.empty() ? Node() : Node(t->waits.front().kind);
+    n["object"] = t == nullptr || t->waits.empty() ? Node() : Node(t->waits.front().object);
+  }
   n["waited_ms"] = t != nullptr && t->thread.waited_ms ? Node(*t->thread.waited_ms) : Node();
   n["context_switches"] = c.switches;
   n["cpu_ms"] = c.cpu_ms;

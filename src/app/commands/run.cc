@@ -23,13 +23,6 @@ std::string list_of_commands() {
 
 int run(const Options& o) {
   int status = kDone;
-  // A typing mistake should not cost the time of opening the dump.
-  for (const std::string& line : o.lines) {
-    const std::string word = line.substr(0, line.find(' '));
-    if (find_debugger_command(word) != nullptr) continue;
-    complain(fmt::format("{}: no such command; `unhang run --help` lists them", word.empty() ? "''" : word));
-    return kUserError;
-  }
   const auto session = open_session(o.common, status);
   if (!session) return status;
   Node all = Node::list();

@@ -1,6 +1,7 @@
-// !cs ADDRESS: a critical section of the current process.
+// !cs ADDRESS: a critical section of the current process. !cs -l: those with waiters.
 #include "app/command.h"
 #include "app/expression.h"
+#include "app/lines.h"
 #include "base/format.h"
 #include "nt/objects/critical_section.h"
 
@@ -8,12 +9,34 @@ namespace unhang::app {
 
 namespace {
 
+// !cs -l walks ntdll's list of all sections; here it shows those that threads were found waiting for.
+Node locked(Session& session) {
+  const waits::World& w = session.world();
+  Node n = lines_node();
+  for (const waits::Lock& l : w.locks) {
+    if (std::string_view(l.kind) != "critical section") continue;
+    Node& line = add_line(
+        n, fmt::format("0x{:016x}  {:<32} owner {}, {}  (.process {})", l.address.value(), l.name,
+                       l.owners.empty()         ? "unknown"
+                       : l.owners.front().alive ? w.who(l.owners.front().thread)
+                                                : fmt::format("{:x}, which has ended", l.owners.front().tid),
+                       counted(l.waiters.size(), "waiter", "waiters"), l.process));
+    line["address"] = l.address;
+    line["process"] = l.process;
+  }
+  if (n.get("lines").empty()) add_line(n, "No thread was found to wait for a critical section.");
+  return n;
+}
+
 Result<Node> run(Session& session, const std::vector<std::string>& args) {
+  if (args.size() == 1 && args[0] == "-l") return locked(session);
   std::string address;
   for (const std::string& a : args)
     if (!a.starts_with("-")) address = a;
   if (address.empty())
-    return fail(Why::unsupported, "usage: !cs ADDRESS (choose the process with .process first)");
+    return fail(
+        Why::unsupported,
+        "usage: !cs ADDRESS, or !cs -l for all with waiters (choose the process with .process first)");
   const VirtAddr va = TRY(evaluate(session, address));
   const nt::CriticalSection c = TRY(nt::read_critical_section(session.target(), session.space(va), va));
   if (!c.plausible())
@@ -21,13 +44,8 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
                       .va = va,
                       .type = "_RTL_CRITICAL_SECTION",
                       .detail = "its members cannot be those of one critical section"});
-  Node n = Node::shaped("lines");
-  n["lines"] = Node::list();
-  const auto add = [&](std::string s) {
-    Node line = Node::map();
-    line["text"] = std::move(s);
-    n["lines"].add(std::move(line));
-  };
+  Node n = lines_node();
+  const auto add = [&](std::string s) -> Node& { return add_line(n, std::move(s)); };
   add(fmt::format("DebugInfo          = 0x{:016x}", c.debug_info.value()));
   add(fmt::format("Critical section   = 0x{:016x}", va.value()));
   add(c.locked() ? "LOCKED" : "NOT LOCKED");
@@ -50,9 +68,10 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 }  // namespace
 
 extern const DebuggerCommand cs_debugger_command;
-const DebuggerCommand cs_debugger_command{.names = {"!cs"},
-                                          .usage = "!cs ADDRESS",
-                                          .help = "a critical section of the current process",
-                                          .run = run};
+const DebuggerCommand cs_debugger_command{
+    .names = {"!cs"},
+    .usage = "!cs ADDRESS | -l",
+    .help = "a critical section of the current process; -l: all with waiters",
+    .run = run};
 
 }  // namespace unhang::app

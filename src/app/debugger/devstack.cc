@@ -1,5 +1,6 @@
 // !devstack address|name: the devices above and below one.
 #include "app/command.h"
+#include "app/lines.h"
 #include "app/object_name.h"
 #include "app/views/view.h"
 #include "base/format.h"
@@ -12,7 +13,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   if (args.empty()) return fail(Error{.why = Why::unsupported, .detail = "it needs a device"});
   const VirtAddr device = TRY(object_by_name(session, args[0], {"\\Device\\"}));
   TRY(nt::read_device(session.target(), session.objects(), device));
-  Node n = Node::shaped("lines");
+  Node n = lines_node();
   n["device"] = device;
   Node head = Node::map();
   head["text"] = "  !DevObj           !DrvObj            !DevExt           ObjectName";

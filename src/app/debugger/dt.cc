@@ -3,6 +3,7 @@
 
 #include "app/command.h"
 #include "app/expression.h"
+#include "app/lines.h"
 #include "app/wildcard.h"
 #include "base/format.h"
 #include "memory/read.h"
@@ -119,11 +120,10 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
       filter = words[i];
     }
   }
-  Node n = Node::shaped("lines");
+  Node n = lines_node();
   n["type"] = type_name;
   n["size"] = type.size;
   n["from"] = layout->origin() + (layout->build().empty() ? "" : " " + layout->build());
-  n["lines"] = Node::list();
   for (const symbols::Enumerator& e : layout->enumerators(type)) {
     Node line = Node::map();
     line["name"] = e.name;

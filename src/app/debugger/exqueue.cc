@@ -1,5 +1,6 @@
 // !exqueue: work queues with their workers and what is queued.
 #include "app/command.h"
+#include "app/lines.h"
 #include "app/views/view.h"
 #include "base/format.h"
 
@@ -11,13 +12,8 @@ constexpr size_t kMostItems = 32;
 
 Result<Node> run(Session& session, const std::vector<std::string>&) {
   const waits::World& w = session.world();
-  Node n = Node::shaped("lines");
-  n["lines"] = Node::list();
-  const auto add = [&](std::string s) -> Node& {
-    Node line = Node::map();
-    line["text"] = std::move(s);
-    return n["lines"].add(std::move(line));
-  };
+  Node n = lines_node();
+  const auto add = [&](std::string s) -> Node& { return add_line(n, std::move(s)); };
   for (const waits::QueueNode& q : w.queues) {
     if (!q.executive) continue;
     Node& head = add(fmt::format("**** {} {:016x} ( Threads: {}{}, Concurrency: {}/{}, queued: {} )", q.name,

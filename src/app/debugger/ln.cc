@@ -1,6 +1,7 @@
 // ln address: the nearest symbols.
 #include "app/command.h"
 #include "app/expression.h"
+#include "app/lines.h"
 #include "base/format.h"
 
 namespace unhang::app {
@@ -13,7 +14,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   const nt::Module* m = session.target().module_at(va);
   if (m == nullptr)
     return fail(Error{.why = Why::no_symbol, .va = va, .detail = "the address is in no module"});
-  Node n = Node::shaped("lines");
+  Node n = lines_node();
   Node line = Node::map();
   line["address"] = va;
   line["symbol"] = session.target().symbolize(va);

@@ -1,5 +1,6 @@
 // !object address|path.
 #include "app/command.h"
+#include "app/lines.h"
 #include "app/object_name.h"
 #include "app/views/view.h"
 #include "base/format.h"
@@ -13,7 +14,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     return fail(Error{.why = Why::unsupported, .detail = "it needs the address or the path of an object"});
   const VirtAddr va = TRY(object_by_name(session, args[0], {"\\"}));
   const nt::ObjectInfo info = TRY(session.objects().info(va));
-  Node n = Node::shaped("lines");
+  Node n = lines_node();
   n["address"] = va;
   n["type"] = info.type;
   n["header"] = info.header;
@@ -21,11 +22,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   n["pointer_count"] = info.pointer_count;
   n["name"] = info.name;
   n["path"] = session.objects().path(va);
-  auto add = [&](std::string s) {
-    Node line = Node::map();
-    line["text"] = std::move(s);
-    n["lines"].add(std::move(line));
-  };
+  const auto add = [&](std::string s) -> Node& { return add_line(n, std::move(s)); };
   add(fmt::format("Object: {:016x}  Type: {}", va.value(), info.type.empty() ? "(unknown)" : info.type));
   add(fmt::format("    ObjectHeader: {:016x}", info.header.value()));
   add(fmt::format("    HandleCount: {}  PointerCount: {}", info.handle_count, info.pointer_count));

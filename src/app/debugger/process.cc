@@ -15,11 +15,13 @@ bool same_name(std::string_view a, std::string_view b) {
 }
 
 Result<Node> run(Session& session, const std::vector<std::string>& args) {
-  const VirtAddr which = args.empty() ? session.current_process() : TRY(evaluate(session, args[0]));
-  const u64 flags = args.size() > 1                   ? TRY(evaluate(session, args[1])).value()
-                    : args.empty() || which.is_null() ? 3
-                                                      : 3;
-  const std::string image = args.size() > 2 ? args[2] : "";
+  // A name in the address's place is what many type first.
+  const bool by_name = !args.empty() && args[0].find(".exe") != std::string::npos;
+  const VirtAddr which = args.empty() ? session.current_process()
+                         : by_name    ? VirtAddr()
+                                      : TRY(evaluate(session, args[0]));
+  const u64 flags = args.size() > 1 ? TRY(evaluate(session, args[1])).value() : 3;
+  const std::string image = by_name ? args[0] : args.size() > 2 ? args[2] : "";
   const ProcessParts parts{.details = (flags & 1) != 0,
                            .threads = (flags & 6) != 0,
                            .thread = {.waits = (flags & 2) != 0, .stack = (flags & 6) == 6}};
@@ -48,7 +50,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
 
 extern const DebuggerCommand process_debugger_command;
 const DebuggerCommand process_debugger_command{.names = {"!process"},
-                                               .usage = "!process [0|ADDRESS|PID [FLAGS [IMAGE]]]",
+                                               .usage = "!process [0|ADDRESS|PID|IMAGE.exe [FLAGS [IMAGE]]]",
                                                .help = "processes: 0 0 lists, 0 7 with threads and stacks",
                                                .run = run};
 

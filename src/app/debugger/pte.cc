@@ -1,6 +1,7 @@
 // !pte address: the page-table entries of an address.
 #include "app/command.h"
 #include "app/expression.h"
+#include "app/lines.h"
 #include "base/format.h"
 
 namespace unhang::app {
@@ -36,14 +37,9 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     return fail(Error{.why = Why::unsupported, .detail = "this dump holds no page tables"});
   const memory::Walk walk = space->walk(va);
   static constexpr const char* kNames[] = {"", "PTE", "PDE", "PPE", "PXE", "P5E"};
-  Node n = Node::shaped("lines");
+  Node n = lines_node();
   n["va"] = va;
-  n["lines"] = Node::list();
-  auto add = [&](std::string s) -> Node& {
-    Node line = Node::map();
-    line["text"] = std::move(s);
-    return n["lines"].add(std::move(line));
-  };
+  const auto add = [&](std::string s) -> Node& { return add_line(n, std::move(s)); };
   add(fmt::format("                                           VA {}", va));
   for (const memory::Step& s : walk.steps) {
     Node& line =

@@ -1,5 +1,6 @@
 // !qlocks: the numbered queued spin locks of the kernel, and the processors that have them or wait.
 #include "app/command.h"
+#include "app/lines.h"
 #include "app/views/view.h"
 #include "base/format.h"
 #include "nt/objects/queued_lock.h"
@@ -10,13 +11,8 @@ namespace {
 
 Result<Node> run(Session& session, const std::vector<std::string>&) {
   const std::vector<nt::NumberedLock> locks = TRY(nt::read_numbered_locks(session.target()));
-  Node n = Node::shaped("lines");
-  n["lines"] = Node::list();
-  const auto add = [&](std::string s) -> Node& {
-    Node line = Node::map();
-    line["text"] = std::move(s);
-    return n["lines"].add(std::move(line));
-  };
+  Node n = lines_node();
+  const auto add = [&](std::string s) -> Node& { return add_line(n, std::move(s)); };
   add("Key: O = Owner, 1-n = Wait order, blank = not owned/waiting, C = Corrupt");
   add("");
   add("                       Processor Number");

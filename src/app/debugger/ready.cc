@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "app/command.h"
+#include "app/lines.h"
 #include "app/views/view.h"
 #include "base/format.h"
 
@@ -21,25 +22,21 @@ Result<Node> run(Session& session, const std::vector<std::string>&) {
                ? a->thread.next_processor < b->thread.next_processor
                : a->thread.priority > b->thread.priority;
   });
-  Node n = Node::shaped("lines");
-  n["lines"] = Node::list();
-  auto add = [&](std::string s) -> Node& {
-    Node line = Node::map();
-    line["text"] = std::move(s);
-    return n["lines"].add(std::move(line));
-  };
+  Node n = lines_node();
+  const auto add = [&](std::string s) -> Node& { return add_line(n, std::move(s)); };
   if (ready.empty()) add("No thread is ready: every runnable thread is on a processor.");
-  u32 processor = ~u32{0};
+  const waits::ThreadNode* above = nullptr;
   for (const auto* t : ready) {
-    if (t->thread.next_processor != processor) {
-      processor = t->thread.next_processor;
-      add(fmt::format("Processor {}: Ready Threads at priority {}", processor, t->thread.priority));
-    }
+    if (above == nullptr || t->thread.next_processor != above->thread.next_processor ||
+        t->thread.priority != above->thread.priority)
+      add(fmt::format("Processor {}: Ready Threads at priority {}", t->thread.next_processor,
+                      t->thread.priority));
+    above = t;
     const waits::ProcessNode* p = w.process_of(*t);
-    Node& line = add(fmt::format(
-        "    THREAD {:016x}  Cid {:04x}.{:04x}  {} priority {}, {} ticks since its last wait began  {}",
-        t->thread.address.value(), t->thread.pid, t->thread.tid, nt::state_word(t->thread.state),
-        t->thread.priority, t->thread.ticks.value_or(0), p == nullptr ? "" : p->process.name));
+    Node& line = add(fmt::format("    THREAD {:016x}  Cid {:04x}.{:04x}  {} for {} ticks  {}",
+                                 t->thread.address.value(), t->thread.pid, t->thread.tid,
+                                 nt::state_word(t->thread.state), t->thread.ticks.value_or(0),
+                                 p == nullptr ? "" : p->process.name));
     line["thread"] = t->thread.address;
   }
   return n;

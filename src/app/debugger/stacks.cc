@@ -3,6 +3,7 @@
 
 #include "app/command.h"
 #include "app/expression.h"
+#include "app/lines.h"
 #include "app/views/view.h"
 #include "base/format.h"
 
@@ -34,13 +35,8 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   const u64 detail = args.empty() || args[0].size() != 1 ? 0 : TRY(evaluate(session, args[0])).value();
   const std::string filter = args.size() > 1 ? args[1] : !args.empty() && args[0].size() > 1 ? args[0] : "";
   const waits::World& w = session.world();
-  Node n = Node::shaped("lines");
-  n["lines"] = Node::list();
-  auto add = [&](std::string text) -> Node& {
-    Node line = Node::map();
-    line["text"] = std::move(text);
-    return n["lines"].add(std::move(line));
-  };
+  Node n = lines_node();
+  const auto add = [&](std::string s) -> Node& { return add_line(n, std::move(s)); };
   add("Proc.Thread  .Thread            Ticks    ThreadState  Blocker");
   u64 shown = 0;
   for (const waits::ProcessNode& p : w.processes) {

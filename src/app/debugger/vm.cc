@@ -1,5 +1,6 @@
 // !vm: how much memory is left.
 #include "app/command.h"
+#include "app/lines.h"
 #include "base/format.h"
 #include "nt/objects/memory_counters.h"
 
@@ -13,8 +14,7 @@ Result<Node> run(Session& session, const std::vector<std::string>&) {
     return fail(Error{.why = Why::no_symbol,
                       .type = "MmAvailablePages",
                       .detail = "symbols of the kernel tell where the counters lie"});
-  Node n = Node::shaped("lines");
-  n["lines"] = Node::list();
+  Node n = lines_node();
   const auto add = [&](const char* what, const char* key, const std::optional<u64>& pages) {
     if (!pages) return;
     Node line = Node::map();

@@ -1,6 +1,7 @@
 // !vtop dtb address: a virtual address to a physical one, and to the place in the dump file.
 #include "app/command.h"
 #include "app/expression.h"
+#include "app/lines.h"
 #include "base/format.h"
 
 namespace unhang::app {
@@ -21,7 +22,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   if (space == nullptr)
     return fail(Error{.why = Why::unsupported, .detail = "this dump holds no page tables"});
   const memory::Mapping m = TRY(space->translate(va));
-  Node n = Node::shaped("lines");
+  Node n = lines_node();
   n["va"] = va;
   n["pa"] = VirtAddr(m.pa.value());
   n["page_size"] = m.page_size;

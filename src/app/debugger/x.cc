@@ -1,5 +1,6 @@
 // x module!pattern: symbols by name.
 #include "app/command.h"
+#include "app/lines.h"
 #include "app/wildcard.h"
 #include "base/format.h"
 
@@ -14,8 +15,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   const auto mark = args[0].find('!');
   const std::string module = mark == std::string::npos ? "nt" : args[0].substr(0, mark);
   const std::string pattern = mark == std::string::npos ? args[0] : args[0].substr(mark + 1);
-  Node n = Node::shaped("lines");
-  n["lines"] = Node::list();
+  Node n = lines_node();
   bool any = false;
   for (const auto& m : session.target().modules().all()) {
     if (!wildcard_match(module, m->name())) continue;

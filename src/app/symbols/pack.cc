@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "app/lines.h"
 #include "app/symbols/need.h"
 #include "app/symbols/subcommands.h"
 #include "app/table.h"
@@ -80,8 +81,7 @@ int symbols_pack(const SymbolsOptions& o) {
     complain(fmt::format("{}: {}", o.out, text(packed.error())));
     return kMachineError;
   }
-  Node n = Node::shaped("lines");
-  n["lines"] = Node::list();
+  Node n = lines_node();
   n["note"] = fmt::format("{}: {}, {:.1f} MiB", o.out, counted(*packed, "layout", "layouts"),
                           double(fs::file_size(o.out)) / 1048576);
   n["output"] = o.out;

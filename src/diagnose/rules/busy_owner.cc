@@ -31,6 +31,28 @@ bool runnable(const ThreadNode& t) {
   }
 }
 
+// For how long a thread has been ready without getting a processor: since WaitTime, which the scheduler sets
+// then too. Nothing when that is a moment, as for every thread in turn.
+std::optional<u64> starved_ms(const Context& c, const ThreadNode& t) {
+  if (t.on_cpu() || t.thread.state != nt::ThreadState::ready || !t.thread.ticks) return std::nullopt;
+  const u64 ms = c.world.clock().ms(*t.thread.ticks);
+  return ms >= kLongMs ? std::optional(ms) : std::nullopt;
+}
+
+// "CPU 0 runs svchost.exe 1200.1204 (priority 9), CPU 1 is idle".
+std::string what_runs(const Context& c) {
+  std::string s;
+  for (const nt::Cpu& cpu : c.world.target().cpus()) {
+    const ThreadNode* t = c.world.thread(cpu.current_thread);
+    if (t == nullptr) continue;
+    s += fmt::format(
+        "{}CPU {} {}", s.empty() ? "" : ", ", cpu.number,
+        t->idle_thread ? "is idle"
+                       : fmt::format("runs {} (priority {})", c.who(cpu.current_thread), t->thread.priority));
+  }
+  return s;
+}
+
 std::string parent_of(const std::string& path) {
   const auto at = path.find_last_of('\\');
   return at == path.npos || at == 0 ? std::string() : path.substr(0, at);
@@ -154,7 +176,14 @@ void describe_directory(Context& c, Finding& f, const std::string& directory, co
   f.directory = std::move(d);
 }
 
-std::vector<std::string> advice_for(const Finding& f, const Work& work) {
+std::vector<std::string> advice_for(const Finding& f, const Work& work, bool starved) {
+  if (starved)
+    return {
+        "It could go on but gets no processor: see which threads run at which priority (`!running -it`) and "
+        "which others are ready (`!ready`). Threads of a higher priority that never wait starve it.",
+        "Where the processors are idle or Windows' own boost after four seconds did not help, the guest "
+        "itself "
+        "gets too little time: look at steal time and CPU limits on the host."};
   if (!f.directory)
     return {
         "The owner works; the others queue. Take a second dump ten seconds later: if another thread owns the "
@@ -214,8 +243,11 @@ void find(Context& c, std::vector<Finding>& findings) {
     f.waiting = behind.threads.size();
     f.longest_ms = behind.longest_ms;
     const Work work = work_of(c, *t);
-    const std::string state =
-        t->cpu ? fmt::format("RUNNING on CPU {}", *t->cpu) : std::string(nt::name(t->thread.state));
+    const std::optional<u64> starved = starved_ms(c, *t);
+    const std::string state = t->cpu    ? fmt::format("RUNNING on CPU {}", *t->cpu)
+                              : starved ? fmt::format("Ready for {} at priority {} and gets no processor",
+                                                      duration(*starved), t->thread.priority)
+                                        : std::string(nt::name(t->thread.state));
     // What it holds that the others want.
     for (const waits::Held& h : c.graph.held_by(head))
       if (const Lock* lock = c.world.lock(h.object, head)) {
@@ -242,6 +274,9 @@ void find(Context& c, std::vector<Finding>& findings) {
         fmt::format("{} is {}, not waiting{}", c.who(head), state,
                     t->stack.symbols.empty() ? "" : fmt::format(": at {}", t->stack.symbols.front())),
         Confidence::exact));
+    if (starved)
+      f.evidence.push_back(
+          {.text = what_runs(c), .confidence = Confidence::exact, .reads = {}, .check = "!running -it"});
     if (behind.longest_ms < 10'000)
       f.evidence.push_back(
           {.text = fmt::format("the longest wait is {}: the lock changes hands, this is no deadlock",
@@ -262,10 +297,10 @@ void find(Context& c, std::vector<Finding>& findings) {
         describe_directory(c, f, directory, work);
     }
     f.title = fmt::format("{} is {}{} and holds {}; {} behind it, the longest for {}", c.who(head), state,
-                          about, chain.empty() || chain.back().name.empty() ? "a lock" : chain.back().name,
+                          about, chain.empty() ? "a lock" : held_thing(chain.back()),
                           counted(behind.threads.size(), "thread waits", "threads wait"),
                           duration(behind.longest_ms));
-    f.advice = advice_for(f, work);
+    f.advice = advice_for(f, work, starved.has_value());
     f.on_symptom = c.touches_entry(head, behind.threads);
     f.score = (patient ? 3 : 10) + c.weight(behind.threads);
     findings.push_back(std::move(f));

@@ -5,6 +5,7 @@
 #include "base/format.h"
 #include "diagnose/rule.h"
 #include "nt/objects/cpu.h"
+#include "nt/objects/dpc.h"
 #include "waits/spin.h"
 
 namespace unhang::diagnose {
@@ -92,8 +93,22 @@ void finish(Context& c, Finding& f, VirtAddr thread, std::vector<VirtAddr> starv
 // "a deferred procedure (DPC) of netkvm", "System 4.120 for avfilter". A DPC borrows the stack of whatever
 // thread it interrupted: the thread is innocent.
 std::string what_runs(Context& c, const ThreadNode& t, const std::string& driver) {
-  return waits::dpc_frame(t.stack) ? fmt::format("a deferred procedure (DPC) of {}", driver)
-                                   : fmt::format("{} for {}", c.who(t.thread.address), driver);
+  return waits::in_deferred_procedure(c.world, t) ? fmt::format("a deferred procedure (DPC) of {}", driver)
+                                                  : fmt::format("{} for {}", c.who(t.thread.address), driver);
+}
+
+// Which deferred procedure a processor says that it runs.
+void add_active_dpc(const Context& c, const nt::Cpu& cpu, Finding& f) {
+  const auto queues = nt::read_dpcs(c.world.target(), cpu);
+  if (!queues) return;
+  for (const nt::DpcQueue& q : *queues)
+    if (q.active)
+      f.evidence.push_back(
+          {.text = fmt::format("the processor's active DPC is {}, routine {}", q.active->address,
+                               c.world.target().symbolize(q.active->routine)),
+           .confidence = Confidence::derived,
+           .reads = {},
+           .check = "!dpcs"});
 }
 
 // The thread that has the spin lock, where the lock's queue says so.
@@ -134,6 +149,7 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
          .confidence = irql.confidence,
          .reads = {},
          .check = "!running -it"});
+  if (waits::in_deferred_procedure(c.world, t)) add_active_dpc(c, cpu, f);
   for (const waits::Edge& e : c.world.edges)
     if (e.from == t.thread.address && std::string_view(e.kind).ends_with("spin lock"))
       f.evidence.push_back({.text = fmt::format("the lock is {}: {}{}", e.object, e.note,
@@ -160,7 +176,7 @@ void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Find
   const std::string module = waits::module_of(s[driver_frame(s, 0)]);
   if (is_system_module(module)) return;
   const Irql irql = irql_of(c, cpu, t);
-  const bool in_dpc = waits::dpc_frame(t.stack).has_value();
+  const bool in_dpc = waits::in_deferred_procedure(c.world, t);
   // The idle thread's stack carries DPCs too; without one it has nothing to do.
   if (t.idle_thread && !in_dpc) return;
   const u64 dpc_ms =
@@ -194,6 +210,7 @@ void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Find
                           .confidence = irql.confidence,
                           .reads = {},
                           .check = "!running -it"});
+  if (in_dpc) add_active_dpc(c, cpu, f);
   finish(c, f, t.thread.address, std::move(starved), starved_ms, cpu.number);
   f.title += counted(f.waiting, "thread suffers", "threads suffer");
   f.score = 14 + c.weight(behind.threads) + static_cast<double>(f.waiting);

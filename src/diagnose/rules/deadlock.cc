@@ -13,7 +13,7 @@ void find(Context& c, std::vector<Finding>& findings) {
     Finding f{.rule = "deadlock", .verdict = "deadlock"};
     std::string story;
     std::vector<VirtAddr> suffering = cycle;
-    bool all_wait = true;
+    bool all_wait = true, resources = false, loader_lock = false;
     for (size_t i = 0; i < cycle.size(); i++) {
       const VirtAddr from = cycle[i], to = cycle[(i + 1) % cycle.size()];
       const waits::Edge* edge = nullptr;
@@ -36,6 +36,8 @@ void find(Context& c, std::vector<Finding>& findings) {
                      .owner = to,
                      .longest_ms = waited,
                      .confidence = edge->confidence};
+      resources |= std::string_view(edge->kind) == "ERESOURCE";
+      loader_lock |= name.starts_with("loader lock");
       const std::string text =
           fmt::format("{} waits {} for {} {}{}, {}", c.who(from), duration(waited), edge->kind, edge->object,
                       name.empty() ? "" : fmt::format(" ({})", name), owes(edge->kind, c.who(to)));
@@ -74,9 +76,19 @@ void find(Context& c, std::vector<Finding>& findings) {
         fmt::format("Send the stacks of the threads in the circle to the maker of the component that takes "
                     "the locks in different orders: "
                     "{}",
-                    processes_of(c.world, cycle)),
-        "Look in C:\\Windows\\LiveKernelReports for EXRESOURCE_TIMEOUT dumps (0x1CC) of earlier "
-        "occurrences."};
+                    processes_of(c.world, cycle))};
+    if (loader_lock)
+      f.advice.push_back(
+          "The loader lock is held while DLLs are loaded and unloaded and while their DllMain runs, and "
+          "every "
+          "thread that starts or ends needs it: a DllMain that waits for another thread or for a lock does "
+          "this. The stack of the one that holds it names the DLL.");
+    // Windows 10 and later write them (bug check code reference, 0x1CC).
+    constexpr u32 kFirstWithReports = 10240;
+    if (resources && c.world.target().build() >= kFirstWithReports)
+      f.advice.push_back(
+          "Look in C:\\Windows\\LiveKernelReports for EXRESOURCE_TIMEOUT dumps (0x1CC) of earlier "
+          "occurrences.");
     f.on_symptom = c.touches_entry(cycle.front(), suffering);
     f.score = 50 + c.weight(suffering);
     findings.push_back(std::move(f));

@@ -1,6 +1,7 @@
 // Threads wait long for I/O that a storage or filter driver has not completed, or for pages and cache writes
 // that the disk must take first. (Other machines: remote_wait.)
 #include <algorithm>
+#include <set>
 
 #include "base/format.h"
 #include "diagnose/pending_io.h"
@@ -55,6 +56,7 @@ void about_memory(Context& c, const char* kind, const char* what, const char* ad
   constexpr u64 kLongMs = 5000;
   Finding f{.rule = "io-stall", .verdict = "io-stall", .confidence = Confidence::derived};
   std::vector<VirtAddr> waiting, suffering;
+  std::set<std::string> files, volumes;
   for (const waits::Edge& e : c.world.edges) {
     const ThreadNode* t = c.world.thread(e.from);
     if (std::string_view(e.kind) != kind || !e.to.is_null() || t == nullptr ||
@@ -65,18 +67,26 @@ void about_memory(Context& c, const char* kind, const char* what, const char* ad
     for (const VirtAddr b : c.graph.behind(e.from).threads) suffering.push_back(b);
     f.longest_ms = std::max(f.longest_ms, *t->thread.waited_ms);
     f.confidence = weaker(f.confidence, e.confidence);
+    std::string from;
+    if (const auto file = c.world.files.find(e.file); file != c.world.files.end()) {
+      from = " of " + file->second.file.full_path();
+      files.insert(file->second.file.full_path());
+      if (!file->second.file.volume.empty()) volumes.insert(file->second.file.volume);
+    }
     constexpr size_t kMostShown = 5;
     if (f.evidence.size() < kMostShown)
       f.evidence.push_back(c.about_thread(
-          e.from, fmt::format("{} waits {} for {}", c.who(e.from), duration(*t->thread.waited_ms), what),
+          e.from,
+          fmt::format("{} waits {} for {}{}", c.who(e.from), duration(*t->thread.waited_ms), what, from),
           e.confidence));
     if (f.chain.empty()) {
       f.culprit = c.culprit(e.from);
+      f.culprit.file = files.empty() ? "" : *files.begin();
       f.chain = c.chain_to(e.from);
       f.chain.push_back({.waiters = {e.from},
                          .object = e.object,
                          .kind = e.kind,
-                         .name = what,
+                         .name = what + from,
                          .longest_ms = *t->thread.waited_ms,
                          .confidence = e.confidence});
     }
@@ -84,9 +94,14 @@ void about_memory(Context& c, const char* kind, const char* what, const char* ad
   if (waiting.empty()) return;
   std::sort(suffering.begin(), suffering.end());
   suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
-  f.title =
-      fmt::format("{} for {}, the longest for {}; which device does not answer is not known",
-                  counted(waiting.size(), "thread waits", "threads wait"), what, duration(f.longest_ms));
+  f.title = fmt::format(
+      "{} for {}{}{}, the longest for {}; {}", counted(suffering.size(), "thread waits", "threads wait"),
+      what, files.empty() ? "" : " of " + *files.begin(),
+      files.size() < 2 ? "" : fmt::format(" and {} more", files.size() - 1), duration(f.longest_ms),
+      volumes.empty() ? "which device does not answer is not known"
+                      : fmt::format("{} does not answer; which of its drivers has the request is not "
+                                    "known",
+                                    fmt::join(volumes, ", ")));
   f.advice = {advice};
   f.waiting = suffering.size();
   f.on_symptom = c.touches_entry(waiting.front(), suffering);

@@ -13,8 +13,16 @@ namespace {
 constexpr u64 kLongMs = 1000;
 constexpr u64 kPagesPerMib = 256;
 
-bool waits_for_memory(const ThreadNode& t) {
-  if (!t.waiting()) return false;
+// The modified and the mapped page writer and the thread that zeroes pages wait with reason WrFreePage for
+// work, on every healthy machine: that is not a wait for free pages.
+bool page_writer(const Context& c, const ThreadNode& t) {
+  const ProcessNode* p = c.world.process_of(t);
+  return p != nullptr && p->process.pid == nt::kSystemPid &&
+         (t.thread.wait_reason == nt::kFreePage || t.thread.wait_reason == nt::kWrFreePage);
+}
+
+bool waits_for_memory(const Context& c, const ThreadNode& t) {
+  if (!t.waiting() || page_writer(c, t)) return false;
   switch (t.thread.wait_reason) {
     case nt::kFreePage:
     case nt::kWrFreePage:
@@ -34,7 +42,8 @@ void find(Context& c, std::vector<Finding>& findings) {
   std::vector<VirtAddr> waiting, suffering;
   u64 longest = 0;
   for (const ThreadNode& t : c.world.threads)
-    if (waits_for_memory(t) && (t.thread.waited_ms.value_or(0) >= kLongMs || !c.world.clock().tick_count)) {
+    if (waits_for_memory(c, t) &&
+        (t.thread.waited_ms.value_or(0) >= kLongMs || !c.world.clock().tick_count)) {
       waiting.push_back(t.thread.address);
       suffering.push_back(t.thread.address);
       for (const VirtAddr b : c.graph.behind(t.thread.address).threads) suffering.push_back(b);

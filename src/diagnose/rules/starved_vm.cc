@@ -7,6 +7,7 @@
 #include "diagnose/rule.h"
 #include "nt/objects/dispatcher.h"
 #include "nt/objects/thread.h"
+#include "waits/spin.h"
 
 namespace unhang::diagnose {
 
@@ -37,7 +38,7 @@ void find(Context& c, std::vector<Finding>& findings) {
   size_t halted = 0;
   for (const nt::Cpu& cpu : w.target().cpus()) {
     const ThreadNode* t = w.thread(cpu.current_thread);
-    all_idle &= t != nullptr && t->idle_thread;
+    all_idle &= t != nullptr && t->idle_thread && !waits::in_deferred_procedure(w, *t);
     if (cpu.state && cpu.state->halted.value_or(false)) halted++;
   }
   if (!all_idle) return;

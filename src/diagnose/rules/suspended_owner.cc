@@ -23,10 +23,7 @@ void find(Context& c, std::vector<Finding>& findings) {
     f.culprit = c.culprit(head);
     f.waiting = behind.threads.size();
     f.longest_ms = behind.longest_ms;
-    const std::string held = f.chain.empty() ? "what others wait for"
-                             : f.chain.back().name.empty()
-                                 ? fmt::format("{} {}", f.chain.back().kind, f.chain.back().object)
-                                 : f.chain.back().name;
+    const std::string held = f.chain.empty() ? "what others wait for" : held_thing(f.chain.back());
     f.title = fmt::format("{} is suspended and holds {}; {} behind it, the longest for {}", c.who(head), held,
                           counted(behind.threads.size(), "thread waits", "threads wait"),
                           duration(behind.longest_ms));

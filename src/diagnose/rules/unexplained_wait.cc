@@ -43,10 +43,9 @@ void broken_chains(Context& c, std::vector<Finding>& findings) {
       what = "cannot be read";
     else if (!t->waits.empty())
       what = fmt::format("waits for a {} ({})", t->waits.front().kind, t->waits.front().detail);
-    f.title = fmt::format("{} holds {} and {}; {} behind it, the longest for {}", c.who(head),
-                          f.chain.back().name.empty() ? f.chain.back().kind : f.chain.back().name, what,
-                          counted(behind.threads.size(), "thread waits", "threads wait"),
-                          duration(behind.longest_ms));
+    f.title = fmt::format(
+        "{} holds {} and {}; {} behind it, the longest for {}", c.who(head), held_thing(f.chain.back()), what,
+        counted(behind.threads.size(), "thread waits", "threads wait"), duration(behind.longest_ms));
     f.evidence.push_back(c.about_thread(head, fmt::format("{} {}", c.who(head), what), Confidence::exact));
     f.advice = {
         "Look at the stack of that thread: the functions between the lock and the wait say what it waits "

@@ -26,7 +26,7 @@ Result<AlpcMessage> read_alpc_message(const Target& target, VirtAddr va) {
   const Object o(target, va);
   AlpcMessage m{.address = va};
   m.waiting_thread = TRY(o[KALPC_MESSAGE::WaitingThread]);
-  m.server_thread = TRY(o[KALPC_MESSAGE::ServerThread]);
+  m.server_thread = VirtAddr(TRY(o[KALPC_MESSAGE::ServerThread]).value() & ~u64{7});
   m.queue_port = o.value_or(KALPC_MESSAGE::PortQueue, {});
   m.owner_port = o.value_or(KALPC_MESSAGE::OwnerPort, {});
   m.connection_port = o.value_or(KALPC_MESSAGE::ConnectionPort, {});

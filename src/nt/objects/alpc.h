@@ -56,6 +56,9 @@ struct AlpcMessage {
   VirtAddr connection_port{};
   u32 id = 0;
   i32 sequence = 0;
+  bool taken() const { return is_kernel(server_thread); }
+  // Whose queue it is on, or was put on first.
+  VirtAddr port() const { return is_kernel(queue_port) ? queue_port : connection_port; }
 };
 
 struct AlpcPort {

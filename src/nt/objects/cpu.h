@@ -26,6 +26,7 @@ struct KPRCB {
   static inline const Member<VirtAddr> DpcStack{kType, "DpcStack"};
   static inline const Member<VirtAddr> IsrStack{kType, "IsrStack"};
   static inline const Member<u8> DpcRoutineActive{kType, "DpcRoutineActive"};
+  static inline const Member<Inside> DpcData{kType, "DpcData"};
   static inline const Member<u64> KernelDirectoryTableBase{kType, "KernelDirectoryTableBase"};
   static inline const Member<Inside> LockQueue{kType, "LockQueue"};
   static inline const Member<u32> ReadySummary{kType, "ReadySummary"};

@@ -34,7 +34,7 @@ void read_names(const Target& target, const Object& o, Process& p) {
   if (p.name.empty()) p.name = base;
   // Two processes have one name on every machine; a triage dump may lack the page with it.
   if (p.name.empty() && p.pid == 0) p.name = "Idle";
-  if (p.name.empty() && p.pid == 4) p.name = "System";
+  if (p.name.empty() && p.pid == kSystemPid) p.name = "System";
 }
 
 void read_command_line(const Target& target, Process& p) {

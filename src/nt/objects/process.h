@@ -43,6 +43,8 @@ struct MM_SESSION_SPACE {
   static inline const Member<u32> SessionId{kType, "SessionId"};
 };
 
+inline constexpr u64 kSystemPid = 4;  // on every Windows
+
 struct Process {
   VirtAddr address{};
   u64 pid = 0, parent_pid = 0;

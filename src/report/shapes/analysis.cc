@@ -1,4 +1,6 @@
 // The verdict screen: what is wrong, who waits for whom, the proof, what to do, what could not be seen.
+#include <algorithm>
+
 #include "report/text.h"
 
 namespace unhang::report {
@@ -6,7 +8,7 @@ namespace unhang::report {
 namespace {
 
 constexpr size_t kWidth = 118;
-constexpr size_t kFrames = 12;
+constexpr size_t kFrames = 12, kFramesOfMember = 8;
 
 std::string duration(u64 ms) {
   if (ms < 1000) return fmt::format("{} ms", ms);
@@ -53,15 +55,19 @@ void print_head(const Node& n, Text& out) {
   out.blank();
 }
 
-void print_frames(const Node& thread, Text& out) {
+void print_stack(const Node& thread, size_t most, Text& out) {
   const auto& frames = thread.get("stack").items();
-  for (size_t i = 0; i < frames.size() && i < kFrames; i++)
+  if (frames.empty()) return;
+  // Cid: as debuggers write it, in hexadecimal.
+  out.line("  stack of {}, Cid {:x}.{:x} ({}):", who(thread), thread.get("pid").as_u64(),
+           thread.get("tid").as_u64(), thread.get("stack_from").as_text("?"));
+  for (size_t i = 0; i < frames.size() && i < most; i++)
     out.line("      {}{}", frames[i].get("symbol").as_text(),
              frames[i].get("trust").as_text() == "exact"
                  ? ""
                  : fmt::format("  [{}]", frames[i].get("trust").as_text()));
-  if (frames.size() > kFrames)
-    out.line("      ... {} more frames: !thread {}", frames.size() - kFrames,
+  if (frames.size() > most)
+    out.line("      ... {} more frames: !thread {}", frames.size() - most,
              thread.get("address").as_address());
 }
 
@@ -102,12 +108,72 @@ void print_chain(const Node& n, const Node& finding, Text& out) {
     out.line("    {}{} {}  ({})", relation(link.get("kind").as_text()), mode.empty() ? " by" : mode + " by",
              out.bold(who(owner)), state);
   }
-  const Node& culprit = finding.get("culprit");
-  if (const Node* t = find_thread(n, culprit.get("thread").as_address());
-      t != nullptr && !t->get("stack").empty()) {
-    out.line("  its stack ({}):", t->get("stack_from").as_text("?"));
-    print_frames(*t, out);
+  if (finding.get("class").as_text() == "deadlock") {
+    // Each stack of the circle says where one of the locks was taken.
+    for (const Node& link : chain)
+      if (const Node* t = find_thread(n, link.get("waiters").items().front().get("thread").as_address()))
+        print_stack(*t, kFramesOfMember, out);
+  } else if (const Node* t = find_thread(n, finding.get("culprit").get("thread").as_address())) {
+    print_stack(*t, kFrames, out);
   }
+  out.blank();
+}
+
+// What a thread waits for and who has it, by the wait graph; else what its wait objects are.
+std::string wait_text(const Node& n, const Node& t) {
+  const VirtAddr va = t.get("address").as_address();
+  for (const Node& e : n.get("wait_graph").get("edges").items()) {
+    if (e.get("from").as_address() != va) continue;
+    const Node& via = e.get("via");
+    std::string s = fmt::format("{} {}", via.get("kind").as_text(), via.get("address").as_address());
+    for (const Node& lock : n.get("locks").items())
+      if (lock.get("address").as_address() == via.get("address").as_address() &&
+          !lock.get("protects").empty())
+        s += fmt::format(" ({})", lock.get("protects").items().front().as_text());
+    const Node* other = e.get("to").is_null() ? nullptr : find_thread(n, e.get("to").as_address());
+    if (other != nullptr)
+      return fmt::format("{}, {} by {}", s, relation(via.get("kind").as_text()), who(*other));
+    return e.get("note").is_null() ? s : fmt::format("{}: {}", s, e.get("note").as_text());
+  }
+  std::string things;
+  for (const Node& w : t.get("waits_on").items()) {
+    const std::string_view detail = w.get("detail").as_text("");
+    things += fmt::format("{}{}{}", things.empty() ? "" : " or ", w.get("kind").as_text(),
+                          detail.empty() ? "" : fmt::format(" ({})", detail));
+  }
+  return things.empty() ? std::string(t.get("wait_reason").as_text("?")) : things;
+}
+
+// Of the threads that the user asked about: what each waits for, those first that wait for somebody.
+void print_entry_points(const Node& n, Text& out) {
+  if (n.get("entry_points").empty()) return;
+  constexpr size_t kMost = 8;
+  const auto rank = [](const Node& t) {
+    const std::string_view nature = t.get("waits_for").as_text("");
+    if (nature == "lock" || nature == "request" || nature == "io" || nature == "suspended") return 0;
+    if (t.get("state").as_text("") != "Waiting") return 1;
+    return nature == "event" ? 2 : 3;
+  };
+  std::vector<const Node*> threads;
+  for (const Node& e : n.get("entry_points").items())
+    if (const Node* t = find_thread(n, e.get("thread").as_address())) threads.push_back(t);
+  std::stable_sort(threads.begin(), threads.end(), [&](const Node* a, const Node* b) {
+    if (rank(*a) != rank(*b)) return rank(*a) < rank(*b);
+    return a->get("waited_ms").as_u64() > b->get("waited_ms").as_u64();
+  });
+  out.raw(out.bold("THE THREADS YOU ASKED ABOUT"));
+  for (size_t i = 0; i < threads.size() && i < kMost; i++) {
+    const Node& t = *threads[i];
+    std::string what(t.get("state").as_text("?"));
+    if (!t.get("cpu").is_null()) what = fmt::format("RUNNING on CPU {}", t.get("cpu").as_u64());
+    if (!t.get("waits_for").is_null())
+      what = fmt::format("waits {}for {}",
+                         t.get("waited_ms").is_null() ? "" : duration(t.get("waited_ms").as_u64()) + " ",
+                         wait_text(n, t));
+    out.paragraph(fmt::format("  {}: {}", who(t), what), kWidth, 4);
+  }
+  if (threads.size() > kMost)
+    out.line("  ... and {}", counted(threads.size() - kMost, "more thread", "more threads"));
   out.blank();
 }
 
@@ -217,6 +283,7 @@ void print(const Node& n, Text& out) {
   out.line("{} {}   [{}]", out.bold("VERDICT"), painted, verdict.get("confidence").as_text());
   out.paragraph(fmt::format("  {}", verdict.get("summary").as_text()), kWidth, 2);
   out.blank();
+  print_entry_points(n, out);
   if (!n.get("findings").empty()) {
     const Node& first = n.get("findings").items().front();
     print_chain(n, first, out);

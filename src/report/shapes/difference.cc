@@ -45,8 +45,10 @@ void print(const Node& n, Text& out) {
   if (!stuck.empty()) {
     out.raw(out.bold("DID NOT MOVE"));
     for (size_t i = 0; i < stuck.size() && i < kMost; i++)
-      out.line("  {:<32} waits for {} {}{}", stuck[i].get("who").as_text(), scalar_text(stuck[i].get("wait")),
-               scalar_text(stuck[i].get("object")),
+      out.line("  {:<32} waits for {} {}{}{}{}", stuck[i].get("who").as_text(),
+               scalar_text(stuck[i].get("wait")), scalar_text(stuck[i].get("object")),
+               stuck[i].get("name").is_null() ? "" : fmt::format(" {}", stuck[i].get("name").as_text()),
+               stuck[i].get("owner").is_null() ? "" : fmt::format(" of {}", stuck[i].get("owner").as_text()),
                stuck[i].get("waiting_threads").as_u64() == 0
                    ? ""
                    : fmt::format("; {} behind it",

@@ -26,11 +26,11 @@ void add(World& world, const nt::Resource& r) {
   for (const nt::ResourceOwner& o : r.owners) {
     LockOwner owner{.thread = o.thread, .count = o.count, .confidence = confidence};
     const ThreadNode* t = world.find_or_adopt(o.thread);
-    owner.alive = t != nullptr ? !t->thread.terminated() : o.is_thread;
+    owner.alive = world.alive(o.thread);
     if (t == nullptr && o.is_thread) owner.confidence = Confidence::derived;  // a thread outside of all lists
     if (!o.is_thread) {
       // ExSetResourceOwnerPointer: the owner is a structure of the driver, not a thread.
-      owner.alive = !o.masked() ? false : true;
+      if (o.masked()) owner.alive = true;
       lock.gaps.push_back({"owner", hex(o.raw),
                            o.masked() ? "an owner pointer that is not a thread (set by a driver)"
                                       : "not a thread: freed, or the page is missing"});

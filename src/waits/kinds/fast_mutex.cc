@@ -54,11 +54,8 @@ bool try_form(World& world, ThreadNode& t, VirtAddr object, const Form& form) {
              .confidence = inside->confidence};
   fresh.name = world.target().symbolize(mutex.va());
   if (!thread.is_null()) {
-    const ThreadNode* node = world.thread(thread);
-    fresh.owners.push_back({.thread = thread,
-                            .count = 1,
-                            .alive = node == nullptr || !node->thread.terminated(),
-                            .confidence = inside->confidence});
+    fresh.owners.push_back(
+        {.thread = thread, .count = 1, .alive = world.alive(thread), .confidence = inside->confidence});
   }
   Lock& lock = world.add_lock(std::move(fresh));
   lock.waiters.push_back(

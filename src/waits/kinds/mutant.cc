@@ -16,11 +16,9 @@ void add(World& world, ThreadNode& t, VirtAddr object, const nt::Dispatcher& d) 
     fresh.name = world.objects().path(object);
   if (fresh.name.empty()) fresh.name = world.target().symbolize(object);
   if (is_kernel(d.owner_thread)) {
-    const ThreadNode* owner = world.thread(d.owner_thread);
     fresh.owners.push_back({.thread = d.owner_thread,
                             .count = static_cast<u32>(1 - d.signal_state),  // one down for each acquisition
-                            .alive = owner != nullptr ? !owner->thread.terminated()
-                                                      : nt::is_thread(world.target(), d.owner_thread),
+                            .alive = world.alive(d.owner_thread),
                             .confidence = confidence});
   }
   Lock& lock = world.add_lock(std::move(fresh));

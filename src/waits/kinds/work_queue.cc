@@ -14,7 +14,20 @@ namespace {
 
 constexpr size_t kMostItems = 4096;
 
+// Windows 7 keeps the executive's in an array by WORK_QUEUE_TYPE (wdm.h); !exqueue calls them so.
+std::string_view executive_name(const nt::Target& target, VirtAddr queue) {
+  static constexpr std::string_view kTypes[] = {"Critical WorkQueue", "Delayed WorkQueue",
+                                                "HyperCritical WorkQueue"};
+  const auto array = target.symbol("ExWorkerQueue");
+  const u64 size = target.layouts().size_of("_EX_WORK_QUEUE").value_or(0);
+  if (!array || queue < *array || size == 0) return {};
+  const u64 at = queue - *array;
+  return at % size == 0 && at / size < std::size(kTypes) ? kTypes[at / size] : std::string_view();
+}
+
 std::string name_of(const World& world, const QueueNode& q) {
+  if (const std::string_view s = executive_name(world.target(), q.queue.address); !s.empty())
+    return std::string(s);
   if (std::string s = world.target().symbolize(q.queue.address); !s.empty()) return s;
   const ThreadNode* t = world.thread(q.workers.front());
   const ProcessNode* p = t == nullptr ? nullptr : world.process_of(*t);
@@ -40,7 +53,7 @@ void collect(World& world) {
     q.executive = true;
     for (const ThreadNode* t : threads) {
       q.workers.push_back(t->thread.address);
-      q.executive &= t->thread.pid == 4;
+      q.executive &= t->thread.pid == nt::kSystemPid;
       const bool idle =
           t->waiting() && std::any_of(t->thread.wait_blocks.begin(), t->thread.wait_blocks.end(),
                                       [&](const nt::WaitBlock& b) { return b.object == va; });

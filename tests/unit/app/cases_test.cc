@@ -72,9 +72,11 @@ class CasesTest : public testing::TestWithParam<Case> {
     return all;
   }
 
-  static std::string analyse(app::Session& session) {
+  static std::string analyse(app::Session& session, const std::vector<VirtAddr>& entry_threads = {}) {
+    diagnose::Options options;
+    options.entry_threads = entry_threads;
     report::Text out(false);
-    out.print(app::analysis_node(session, diagnose::diagnose(session.world(), {}), {}));
+    out.print(app::analysis_node(session, diagnose::diagnose(session.world(), options), options));
     return out.str();
   }
 
@@ -105,6 +107,8 @@ TEST_P(CasesTest, PrintsWhatItPrinted) {
   const auto session = synth::open_session(scene.machine->dump());
   ASSERT_TRUE(session);
   expect("analyze", analyse(*session));
+  if (const auto logon = scene.thread.find("logon"); logon != scene.thread.end())
+    expect("analyze_entry", analyse(*session, {logon->second}));
   expect("locks", run(*session, {"!locks"}));
   expect("running", run(*session, {"!running -it"}));
   expect("stacks", run(*session, {"!stacks"}));
@@ -120,12 +124,12 @@ TEST_P(CasesTest, PrintsWhatItPrinted) {
   if (const auto irp = scene.object.find("irp"); irp != scene.object.end())
     expect("irp", run(*session, {fmt::format("!irp {}", irp->second)}));
   if (const auto port = scene.object.find("port"); port != scene.object.end())
-    expect("alpc", run(*session, {fmt::format("!alpc /p {}", port->second)}));
+    expect("alpc", run(*session, {fmt::format("!alpc /p {}", port->second), "!alpc /lpp 0n620"}));
   if (const auto queue = scene.object.find("queue"); queue != scene.object.end())
     expect("exqueue", run(*session, {"!exqueue"}));
   if (const auto section = scene.object.find("first"); section != scene.object.end())
-    expect("cs",
-           run(*session, {fmt::format(".thread {}", scene.culprit), fmt::format("!cs {}", section->second)}));
+    expect("cs", run(*session, {fmt::format(".thread {}", scene.culprit),
+                                fmt::format("!cs {}", section->second), "!cs -l"}));
   // No file is left behind that nothing compares.
   for (const auto& f : fs::directory_iterator(kCases / c.folder))
     EXPECT_TRUE(names_.contains(f.path().filename().string())) << f.path() << " belongs to no command";

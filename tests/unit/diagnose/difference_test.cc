@@ -68,6 +68,33 @@ TEST_F(DifferenceTest, EverythingMoved) {
   EXPECT_TRUE(d->stuck.empty());
 }
 
+// Who waits for an answer is stuck where the one that must answer is, and idle where that one is.
+TEST_F(DifferenceTest, RequestsCountBehindLocks) {
+  const VirtAddr server_process = machine_.add_process("lsass.exe", 620),
+                 client_process = machine_.add_process("winlogon.exe", 640, 1);
+  const VirtAddr server = machine_.add_thread(server_process, 700),
+                 idler = machine_.add_thread(server_process, 704),
+                 client = machine_.add_thread(client_process, 644),
+                 patient = machine_.add_thread(client_process, 648);
+  const VirtAddr port = machine_.add_alpc_port(server_process, "\\LsaPort"), r = machine_.add_resource();
+  machine_.own_exclusive(r, scene_.culprit);
+  machine_.wait_for_resource(server, r, true, 600);
+  machine_.block(idler, 6, {machine_.add_event()}, 600, {"nt!KiSystemServiceCopyEnd"});
+  machine_.wait_for_reply(client, port, server, 600);
+  machine_.wait_for_reply(patient, port, idler, 600);
+  const auto before = world();
+  pass_time(kTenSeconds);
+  const auto after = world();
+  const auto d = diagnose::difference(*before, *after);
+  ASSERT_TRUE(d.has_value());
+  const auto stuck = [&](VirtAddr t) {
+    return std::any_of(d->stuck.begin(), d->stuck.end(), [&](const auto& c) { return c.thread == t; });
+  };
+  EXPECT_TRUE(stuck(server));
+  EXPECT_TRUE(stuck(client));
+  EXPECT_FALSE(stuck(patient));
+}
+
 TEST_F(DifferenceTest, WrongOrderAndOtherMachines) {
   const auto first = world();
   EXPECT_FALSE(diagnose::difference(*first, *first).has_value());

@@ -1,0 +1,80 @@
+// What the verdict says where the obvious word would be wrong.
+#include "diagnose/diagnose.h"
+#include "synth/session.h"
+#include "synth/user_side.h"
+
+namespace unhang {
+namespace {
+
+class VerdictTest : public testing::Test {
+ protected:
+  diagnose::Diagnosis diagnosis() {
+    session_ = synth::open_session(m_.dump());
+    return session_ ? diagnose::diagnose(session_->world(), {}) : diagnose::Diagnosis{};
+  }
+  static bool advises(const diagnose::Finding& f, std::string_view what) {
+    return std::any_of(f.advice.begin(), f.advice.end(),
+                       [&](const std::string& a) { return a.find(what) != a.npos; });
+  }
+  synth::Machine m_{synth::MachineOptions{}};
+  VirtAddr process_ = m_.add_process("svchost.exe", 1200);
+  std::unique_ptr<app::Session> session_;
+};
+
+// Ready for long is not busy: it needs a processor, not a profile.
+TEST_F(VerdictTest, ReadyOwnerGetsNoProcessor) {
+  const VirtAddr owner = m_.add_thread(process_, 1204), r = m_.add_resource();
+  m_.own_exclusive(r, owner);
+  m_.set(owner, "_KTHREAD", "Priority", 4);
+  m_.make_ready(owner, 0, 1000);
+  for (u64 i = 0; i < 3; i++) m_.wait_for_resource(m_.add_thread(process_, 1300 + i * 4), r, true, 900);
+  const VirtAddr hog = m_.add_thread(m_.add_process("hog.exe", 3000), 3004);
+  m_.set(hog, "_KTHREAD", "Priority", 15);
+  m_.run(hog, 0, {"nt!KiSystemServiceCopyEnd"}, 2000);
+  const diagnose::Diagnosis d = diagnosis();
+  ASSERT_TRUE(d.verdict.finding.has_value()) << d.verdict.summary;
+  EXPECT_STREQ(d.verdict.cls, "busy-owner");
+  const diagnose::Finding& f = d.findings[*d.verdict.finding];
+  EXPECT_EQ(f.culprit.thread, owner);
+  EXPECT_NE(f.title.find("Ready for 15.6 s at priority 4 and gets no processor"), std::string::npos)
+      << f.title;
+  EXPECT_FALSE(advises(f, "profile it"));
+  EXPECT_TRUE(std::any_of(f.evidence.begin(), f.evidence.end(), [](const diagnose::Evidence& e) {
+    return e.text.find("CPU 0 runs hog.exe 3000.3004 (priority 15)") != std::string::npos;
+  }));
+}
+
+// A push lock whose address nothing tells: that nobody can be named is no clean bill of health.
+TEST_F(VerdictTest, LongWaitForALockIsNoHealth) {
+  constexpr u8 kWrPushLock = 28;
+  m_.block(m_.add_thread(process_, 1204), kWrPushLock, {m_.add_event()}, 20'000,
+           {"nt!KiSystemServiceCopyEnd"});
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_STREQ(d.verdict.cls, "unknown") << d.verdict.summary;
+  EXPECT_NE(d.verdict.summary.find("svchost.exe 1200.1204 has waited 5 min"), std::string::npos)
+      << d.verdict.summary;
+}
+
+TEST_F(VerdictTest, ShortWaitForALockIsOrdinary) {
+  constexpr u8 kWrPushLock = 28;
+  m_.block(m_.add_thread(process_, 1204), kWrPushLock, {m_.add_event()}, 5, {"nt!KiSystemServiceCopyEnd"});
+  EXPECT_STREQ(diagnosis().verdict.cls, "no-hang");
+}
+
+// A circle through the loader lock: the DLL's maker must know of DllMain. No resource, no report about one.
+TEST_F(VerdictTest, LoaderLockInACircle) {
+  synth::UserSide user(m_, process_);
+  const VirtAddr a = m_.add_thread(process_, 1204), b = m_.add_thread(process_, 1208);
+  const VirtAddr loader_lock = m_.add_critical_section(a), other = m_.add_critical_section(b);
+  user.put(m_.get(process_, "_EPROCESS", "Peb") + m_.offset("_PEB", "LoaderLock"), loader_lock);
+  m_.wait_for_critical_section(a, other, 9000);
+  m_.wait_for_critical_section(b, loader_lock, 8900);
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_STREQ(d.verdict.cls, "deadlock") << d.verdict.summary;
+  ASSERT_FALSE(d.findings.empty());
+  EXPECT_TRUE(advises(d.findings[0], "DllMain"));
+  EXPECT_FALSE(advises(d.findings[0], "EXRESOURCE_TIMEOUT"));
+}
+
+}  // namespace
+}  // namespace unhang

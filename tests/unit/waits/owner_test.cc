@@ -1,0 +1,76 @@
+// Owners that can give back what they hold, and owners that are gone.
+#include "diagnose/diagnose.h"
+#include "synth/damage.h"
+#include "synth/session.h"
+
+namespace unhang {
+namespace {
+
+using synth::Machine;
+
+struct LockKind {
+  const char* name;
+  // A lock of that kind, the owner's, for which a thread waits.
+  void (*make)(Machine& m, VirtAddr owner, VirtAddr waiter);
+};
+
+const LockKind kKinds[] = {
+    {"resource",
+     [](Machine& m, VirtAddr owner, VirtAddr waiter) {
+       const VirtAddr r = m.add_resource();
+       m.own_exclusive(r, owner);
+       m.wait_for_resource(waiter, r, true, 6400);
+     }},
+    {"mutant", [](Machine& m, VirtAddr owner,
+                  VirtAddr waiter) { m.wait_for_mutant(waiter, m.add_mutant(owner), 6400); }},
+    {"fast_mutex", [](Machine& m, VirtAddr owner,
+                      VirtAddr waiter) { m.wait_for_fast_mutex(waiter, m.add_fast_mutex(owner), 6400); }},
+};
+
+class OwnerTest : public testing::TestWithParam<LockKind> {
+ protected:
+  OwnerTest() {
+    machine_.alloc(2 * kPageSize);  // the owner's page is nobody else's
+    owner_ = machine_.add_thread(machine_.add_process("installer.exe", 2200), 2204);
+    machine_.alloc(2 * kPageSize);
+    GetParam().make(machine_, owner_, machine_.add_thread(machine_.add_process("victim.exe", 2300), 2304));
+    machine_.block(owner_, 6, {machine_.add_event()}, 6400, {"nt!KiSystemServiceCopyEnd"});
+  }
+  diagnose::Diagnosis diagnosis(dump::DumpFile dump) {
+    session_ = synth::open_session(std::move(dump));
+    return session_ ? diagnose::diagnose(session_->world(), {}) : diagnose::Diagnosis{};
+  }
+  static bool orphaned(const diagnose::Diagnosis& d) {
+    return std::any_of(d.findings.begin(), d.findings.end(), [](const diagnose::Finding& f) {
+      return std::string_view(f.verdict) == "orphaned-lock";
+    });
+  }
+  Machine machine_{synth::MachineOptions{}};
+  VirtAddr owner_;
+  std::unique_ptr<app::Session> session_;
+};
+
+TEST_P(OwnerTest, LivesWhileItWaits) {
+  EXPECT_FALSE(orphaned(diagnosis(machine_.dump())));
+}
+
+// A thread that has ended is on no list; the lock still leads to it.
+TEST_P(OwnerTest, ThatHasEndedIsGone) {
+  machine_.terminate_and_unlist(owner_);
+  const diagnose::Diagnosis d = diagnosis(machine_.dump());
+  EXPECT_STREQ(d.verdict.cls, "orphaned-lock") << d.verdict.summary;
+  ASSERT_FALSE(d.findings.empty());
+  EXPECT_EQ(d.findings[0].culprit.thread, owner_);
+}
+
+// What the dump does not have is not gone.
+TEST_P(OwnerTest, WhosePageIsMissingIsNotGone) {
+  const Pfn page((machine_.memory().pte(owner_) & 0xf'ffff'f000) >> 12);
+  EXPECT_FALSE(orphaned(diagnosis(synth::without_page(machine_, page))));
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, OwnerTest, testing::ValuesIn(kKinds),
+                         [](const auto& i) { return std::string(i.param.name); });
+
+}  // namespace
+}  // namespace unhang
