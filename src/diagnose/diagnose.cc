@@ -4,6 +4,7 @@
 
 #include "base/format.h"
 #include "rules.plugs.h"
+#include "waits/stack_evidence.h"
 
 namespace unhang::diagnose {
 
@@ -12,8 +13,9 @@ namespace {
 // Whether everything that "no hang" would rest on was read. What is missing may be just what hangs.
 bool whole_picture(const World& world, std::string& missing) {
   size_t count = 0;
-  for (const Gap& g : world.gaps)
-    if (!g.minor && count++ == 0) missing = fmt::format("{}: {}", g.what, g.why);
+  for (const std::vector<Gap>* gaps : {&world.gaps, &world.target().gaps()})
+    for (const Gap& g : *gaps)
+      if (!g.minor && count++ == 0) missing = fmt::format("{}: {}", g.what, g.why);
   if (count > 1) missing += fmt::format("; and {} more", count - 1);
   if (count == 0 && world.processes.size() < 2) {
     missing = "no process list";
@@ -23,10 +25,26 @@ bool whole_picture(const World& world, std::string& missing) {
 }
 
 // Nobody waits for these for hours by design, whatever of the lock itself can be read.
-constexpr u64 kLongForLockMs = 10'000;
+constexpr u64 kLongForLockMs = 10'000, kLongForUserLockMs = 2000;
 bool waits_for_kernel_lock(u8 reason) {
   return reason == nt::kWrFastMutex || reason == nt::kWrGuardedMutex || reason == nt::kWrPushLock ||
          reason == nt::kWrResource;
+}
+
+// Threads that wait long for what may be a lock of a program, and whose user stacks are not there to tell.
+size_t without_user_stack(const World& world) {
+  return static_cast<size_t>(
+      std::count_if(world.threads.begin(), world.threads.end(), [&](const ThreadNode& t) {
+        const bool may_be_lock = t.thread.wait_reason == nt::kUserRequest ||
+                                 t.thread.wait_reason == nt::kWrKeyedEvent ||
+                                 t.thread.wait_reason == nt::kWrAlertByThreadId;
+        if (!t.waiting() || !may_be_lock || t.thread.teb.is_null() ||
+            t.nature() != waits::WaitNature::event || t.thread.waited_ms.value_or(0) < kLongForUserLockMs)
+          return false;
+        const auto words = waits::user_stack_words(world, t);
+        return std::none_of(words.begin(), words.end(),
+                            [](const waits::StackWord& w) { return !w.at.is_null(); });
+      }));
 }
 
 Verdict without_findings(const World& world) {
@@ -77,6 +95,12 @@ Verdict without_findings(const World& world) {
       "a device or a spinning processor.",
       world.threads.size(), waiting, unexplained,
       unexplained == 0 ? "" : fmt::format(" (at most {})", duration(longest)));
+  if (const size_t blind = without_user_stack(world); blind != 0) {
+    v.confidence = Confidence::guess;
+    v.summary += fmt::format(
+        " The user stacks of {} cannot be read: locks of programs that they wait for are not seen.",
+        counted(blind, "waiting thread", "waiting threads"));
+  }
   return v;
 }
 

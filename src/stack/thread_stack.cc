@@ -196,6 +196,7 @@ void StackMaker::unwind_kernel(ThreadStack& out, const Registers& start, const U
                                const User& user) {
   const Unwound u = unwind(start, target_.kernel(), kernel_images(), options);
   add(out, u, user);
+  out.kernel_stop = u.end;
   out.kernel_end = u.how();
   if (u.end == StackEnd::user_mode) go_on_in_user_mode(out, u.registers, u.cs, user);
 }
@@ -207,6 +208,7 @@ ThreadStack StackMaker::make(const nt::Cpu& cpu, VirtAddr stack_base, const User
   out.from_cpu = true;
   const Registers start{.gpr = state.gpr, .rip = state.rip};
   if (state.user_mode()) {
+    out.kernel_stop = StackEnd::user_mode;
     out.kernel_end = "in user mode: the kernel stack is empty";
     go_on_in_user_mode(out, start, state.cs.selector, user);
   } else {

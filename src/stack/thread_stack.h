@@ -19,12 +19,17 @@ struct ThreadStack {
   std::vector<std::string> symbols;  // one for each frame: "nt!KiSwapContext+0x7a"
   // One for each frame; null: in no module. They live as long as the target and the StackMaker.
   std::vector<const nt::Module*> modules;
-  std::string start;       // "registers of CPU 1", "switch frame"
-  std::string kernel_end;  // how the kernel part ended
-  std::string user_end;    // how the user part ended; empty when there is none
+  std::string start;                            // "registers of CPU 1", "switch frame"
+  StackEnd kernel_stop = StackEnd::no_context;  // how the kernel part ended
+  std::string kernel_end;                       // the same in words
+  std::string user_end;                         // how the user part ended; empty when there is none
   StackEnd end = StackEnd::complete;
   bool heuristic = false;
   bool from_cpu = false;  // it began with the registers of a processor
+  // Whether the kernel part was followed to its end: what it does not show is not there.
+  bool kernel_whole() const {
+    return !heuristic && (kernel_stop == StackEnd::complete || kernel_stop == StackEnd::user_mode);
+  }
   // Where user mode goes on: what was saved of the non-volatile registers on the way through the kernel is in
   // here, so a value that user code keeps in one can be looked at.
   std::optional<Registers> user_registers;

@@ -143,7 +143,20 @@ bool World::alive(VirtAddr owner) const {
 }
 
 void World::read_stacks() {
-  for (ThreadNode& t : threads) t.stack = stacks_.make(t.thread);
+  size_t missing = 0;
+  for (ThreadNode& t : threads) {
+    t.stack = stacks_.make(t.thread);
+    const bool has_one = t.thread.state != nt::ThreadState::terminated &&
+                         t.thread.state != nt::ThreadState::initialized && t.thread.stack_resident;
+    if (has_one && !t.on_cpu() &&
+        (t.stack.kernel_stop == stack::StackEnd::unreadable ||
+         t.stack.kernel_stop == stack::StackEnd::no_context))
+      missing++;
+  }
+  if (missing != 0)
+    gaps.push_back({"kernel stacks", "",
+                    fmt::format("those of {} cannot be read: what only they tell is not seen",
+                                counted(missing, "thread", "threads"))});
 }
 
 const World::DeviceName& World::device_name(VirtAddr device, VirtAddr irp) {

@@ -482,6 +482,7 @@ VirtAddr Machine::add_thread(VirtAddr process, u64 tid) {
   set(t, "_KTHREAD", "KernelStack", (stack + kStackSize - 0x200).value());
   set(t, "_KTHREAD", "Process", process.value());
   set(t, "_KTHREAD", "ApcState.Process", process.value());
+  set(t, "_KTHREAD", "KernelStackResident", 1);
   set(t, "_KTHREAD", "Priority", 8);
   set(t, "_KTHREAD", "BasePriority", 8);
   set(t, "_KTHREAD", "ContextSwitches", 100 + tid);

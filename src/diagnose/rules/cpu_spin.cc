@@ -111,6 +111,11 @@ void add_active_dpc(const Context& c, const nt::Cpu& cpu, Finding& f) {
            .check = "!dpcs"});
 }
 
+// What a stack that is cut says of whose code it is may be wrong.
+Confidence confidence_of(const ThreadNode& t) {
+  return t.stack.kernel_whole() ? Confidence::heuristic : Confidence::guess;
+}
+
 // The thread that has the spin lock, where the lock's queue says so.
 const ThreadNode* holder_of_lock(const Context& c, const ThreadNode& t) {
   for (const waits::Edge& e : c.world.edges)
@@ -130,7 +135,9 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
   const size_t caller = driver_frame(s, *spin + 1);
   const ThreadNode* holder = holder_of_lock(c, t);
   const ThreadNode& cause = holder == nullptr ? t : *holder;
-  Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = Confidence::heuristic};
+  Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = confidence_of(cause)};
+  // The queue of a queued lock says who has it. Where that cannot be followed, who waits is not to blame.
+  if (holder == nullptr && s[*spin].find("Queued") != s[*spin].npos) f.confidence = Confidence::guess;
   f.culprit = c.culprit(cause.thread.address);
   f.culprit.driver = waits::module_of(
       holder == nullptr ? s[caller] : holder->stack.symbols[driver_frame(holder->stack.symbols, 0)]);
@@ -190,7 +197,7 @@ void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Find
   const bool long_enough =
       in_dpc ? dpc_ms >= kLongDpcMs || starved_ms >= kStarvedMs : run_ms >= kLoopMs || starved_ms >= kLoopMs;
   if (!someone_suffers || !long_enough) return;
-  Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = Confidence::heuristic};
+  Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = confidence_of(t)};
   f.culprit = c.culprit(t.thread.address);
   f.culprit.driver = module;
   const u64 since = in_dpc ? std::max(dpc_ms, starved_ms) : std::max(run_ms, starved_ms);

@@ -54,7 +54,7 @@ void about_devices(Context& c, std::vector<Finding>& findings) {
 void about_memory(Context& c, const char* kind, const char* what, const char* advice,
                   std::vector<Finding>& findings) {
   constexpr u64 kLongMs = 5000;
-  Finding f{.rule = "io-stall", .verdict = "io-stall", .confidence = Confidence::derived};
+  Finding f{.rule = "io-stall", .verdict = "io-stall", .confidence = Confidence::heuristic};
   std::vector<VirtAddr> waiting, suffering;
   std::set<std::string> files, volumes;
   for (const waits::Edge& e : c.world.edges) {

@@ -42,7 +42,7 @@ void find(Context& c, std::vector<Finding>& findings) {
     if (q.queue.entries.empty() || q.workers.empty() || !q.idle.empty()) continue;
     std::vector<VirtAddr> suffering;
     std::map<VirtAddr, std::vector<VirtAddr>> by_head;
-    bool all_blocked = true;
+    bool all_blocked = true, whole = true;
     u64 longest = 0, shortest = ~u64{0};
     for (const VirtAddr w : q.workers) {
       const ThreadNode* t = c.world.thread(w);
@@ -50,6 +50,7 @@ void find(Context& c, std::vector<Finding>& findings) {
         all_blocked = false;
         break;
       }
+      whole &= t->stack.kernel_whole();
       const u64 waited = t->thread.waited_ms.value_or(0);
       longest = std::max(longest, waited);
       shortest = std::min(shortest, waited);
@@ -69,6 +70,9 @@ void find(Context& c, std::vector<Finding>& findings) {
     f.culprit = c.culprit(head);
     f.chain = c.chain_to(head);
     f.confidence = weaker(f.confidence, c.graph.behind(head).weakest);
+    // A stack that is not there may hold what the worker really waits for.
+    if (const ThreadNode* t = c.world.thread(head); !whole || t == nullptr || !t->stack.kernel_whole())
+      f.confidence = Confidence::guess;
     f.waiting = suffering.size();
     f.longest_ms = longest;
     const bool itself = cause->second.size() == 1 && cause->second.front() == head;

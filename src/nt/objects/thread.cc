@@ -147,6 +147,7 @@ Result<Thread> read_thread(const Target& target, VirtAddr va) {
   need(o[KTHREAD::WaitTime], t.wait_time, "wait time");
   need(o[KTHREAD::StackBase], t.stack_base, "stack base");
   need(o[KTHREAD::StackLimit], t.stack_limit, "stack limit");
+  t.stack_resident = o.value_or(KTHREAD::KernelStackResident, 1) != 0;
   need(o[KTHREAD::KernelStack], t.kernel_stack, "kernel stack");
   if (const auto attached = o.maybe(KTHREAD::AttachedProcess); attached && *attached != t.process)
     t.attached_process = *attached;

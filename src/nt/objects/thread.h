@@ -143,6 +143,8 @@ struct Thread {
   ThreadState state = ThreadState::initialized;
   u8 wait_reason = 0;
   bool user_mode_wait = false;
+  bool stack_resident =
+      true;  // false: its kernel stack is in the page file, as of threads that wait in user mode
   bool alertable = false;
   u32 wait_time = 0;             // tick count when the wait began
   std::optional<u32> ticks;      // since then

@@ -48,7 +48,11 @@ void collect(World& world) {
           list.push_back(&t);
   for (const auto& [va, threads] : by_queue) {
     auto queue = nt::read_work_queue(world.target(), va);
-    if (!queue) continue;
+    if (!queue) {
+      if (queue.error().why == Why::not_in_dump)
+        world.gaps.push_back({"work queue", hex(va), text(queue.error())});
+      continue;
+    }
     QueueNode q{.queue = std::move(*queue), .name = "", .workers = {}, .idle = {}};
     q.executive = true;
     for (const ThreadNode* t : threads) {
