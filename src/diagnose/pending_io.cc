@@ -77,6 +77,13 @@ std::optional<Finding> finding_about(const Context& c, const PendingAt& at, cons
                 : fmt::format("; {} behind it", counted(p.behind.size(), "thread waits", "threads wait"))),
         p.confidence));
   }
+  if (at.requests.size() > kMostShown)
+    f.evidence.push_back(
+        {.text = fmt::format("and {} there", counted(at.requests.size() - kMostShown,
+                                                     "more request is pending", "more requests are pending")),
+         .confidence = Confidence::exact,
+         .reads = {},
+         .check = ""});
   f.waiting = suffering.size();
   f.on_symptom = c.touches_entry(head->thread, suffering);
   f.score = 20 + c.weight(suffering);

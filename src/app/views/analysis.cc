@@ -216,6 +216,9 @@ Node chain_node(const World& w, const std::vector<diagnose::ChainLink>& chain) {
     n["name"] = or_null(l.name);
     n["mode"] = or_null(l.mode);
     n["owner"] = l.owner.is_null() ? Node() : thread_ref_node(w, l.owner);
+    // Of a lock that is held shared, the others do not let go either.
+    const waits::Lock* lock = w.lock(l.object, l.owner);
+    n["other_owners"] = u64{lock == nullptr || lock->owners.empty() ? 0 : lock->owners.size() - 1};
     n["confidence"] = name(l.confidence);
     list.add(std::move(n));
   }

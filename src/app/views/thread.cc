@@ -1,5 +1,6 @@
 #include "app/views/view.h"
 #include "base/format.h"
+#include "nt/objects/alpc.h"
 #include "nt/objects/process.h"
 
 namespace unhang::app {
@@ -116,6 +117,13 @@ Node thread_node(Session& session, const nt::Thread& t, ThreadParts parts) {
   if (parts.waits) {
     n["waits_on"] = Node::list();
     for (const nt::WaitBlock& b : t.wait_blocks) n["waits_on"].add(wait_object_node(session, b));
+    if (waiting && t.wait_reason == nt::kWrLpcReply)
+      if (const auto m = nt::awaited_message(session.target(), t.address)) {
+        const auto port = nt::read_alpc_port(session.target(), m->port());
+        n["alpc_message"] = m->address;
+        n["alpc_port"] = m->port();
+        n["alpc_port_process"] = port ? Node(port->owner_process) : Node();
+      }
     n["irps"] = Node::list();
     for (const VirtAddr va : nt::irps_of_links(session.target(), t.irps))
       n["irps"].add(irp_line_node(session, va));

@@ -105,8 +105,10 @@ void print_chain(const Node& n, const Node& finding, Text& out) {
     const std::string state = owner.get("cpu").is_null()
                                   ? std::string(owner.get("state").as_text("?"))
                                   : fmt::format("RUNNING on CPU {}", owner.get("cpu").as_u64());
-    out.line("    {}{} {}  ({})", relation(link.get("kind").as_text()), mode.empty() ? " by" : mode + " by",
-             out.bold(who(owner)), state);
+    const u64 others = link.get("other_owners").as_u64();
+    out.line("    {}{} {}  ({}){}", relation(link.get("kind").as_text()), mode.empty() ? " by" : mode + " by",
+             out.bold(who(owner)), state,
+             others == 0 ? "" : fmt::format(" and by {}", counted(others, "more thread", "more threads")));
   }
   if (finding.get("class").as_text() == "deadlock") {
     // Each stack of the circle says where one of the locks was taken.

@@ -15,6 +15,16 @@ void print_waits(const Node& n, Text& out) {
   }
 }
 
+void print_alpc(const Node& n, Text& out) {
+  const Node* message = n.find("alpc_message");
+  if (message == nullptr) return;
+  out.line("Waiting for reply to ALPC Message {:016x} : queued at port {:016x} : owned by process {}",
+           message->as_u64(), n.get("alpc_port").as_u64(),
+           n.get("alpc_port_process").is_null()
+               ? "?"
+               : fmt::format("{:016x}", n.get("alpc_port_process").as_u64()));
+}
+
 void print_irps(const Node& n, Text& out) {
   if (n.get("irps").empty()) return;
   out.raw("IRP List:");
@@ -68,6 +78,7 @@ void print(const Node& n, Text& out) {
   if (n.find("waits_on") == nullptr && n.find("stack") == nullptr) return;
   print_waits(n, out);
   print_irps(n, out);
+  print_alpc(n, out);
   out.line("Owning Process            {:016x}       Image:         {}", n.get("process_address").as_u64(),
            n.get("process").as_text());
   if (const Node* a = n.find("attached_process"))

@@ -116,7 +116,10 @@ TEST_P(CasesTest, PrintsWhatItPrinted) {
     const VirtAddr process(
         scene.machine->get(scene.culprit, "_KTHREAD",
                            scene.machine->has("_KTHREAD", "Process") ? "Process" : "ApcState.Process"));
-    expect("thread", run(*session, {fmt::format("!thread {}", scene.culprit)}));
+    std::vector<std::string> threads{fmt::format("!thread {}", scene.culprit)};
+    if (const auto logon = scene.thread.find("logon"); logon != scene.thread.end())
+      threads.push_back(fmt::format("!thread {}", logon->second));
+    expect("thread", run(*session, threads));
     expect("process", run(*session, {"!process 0 0", fmt::format("!process {} 7", process)}));
   } else {
     expect("process", run(*session, {"!process 0 0"}));

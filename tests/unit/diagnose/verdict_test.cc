@@ -1,5 +1,6 @@
 // What the verdict says where the obvious word would be wrong.
 #include "diagnose/diagnose.h"
+#include "report/text.h"
 #include "synth/session.h"
 #include "synth/user_side.h"
 
@@ -74,6 +75,22 @@ TEST_F(VerdictTest, LoaderLockInACircle) {
   ASSERT_FALSE(d.findings.empty());
   EXPECT_TRUE(advises(d.findings[0], "DllMain"));
   EXPECT_FALSE(advises(d.findings[0], "EXRESOURCE_TIMEOUT"));
+}
+
+// A shared lock is let go when the last owner does: one owner is named, the others are counted.
+TEST_F(VerdictTest, SharedOwnersAreCounted) {
+  const VirtAddr a = m_.add_thread(process_, 1204), b = m_.add_thread(process_, 1208), r = m_.add_resource();
+  m_.own_shared(r, {a, b});
+  m_.suspend(a, 5000, {"nt!KiSystemServiceCopyEnd"});
+  m_.block(b, 6, {m_.add_event()}, 10, {"nt!KiSystemServiceCopyEnd"});
+  m_.wait_for_resource(m_.add_thread(process_, 1300), r, true, 900);
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_STREQ(d.verdict.cls, "suspended-owner") << d.verdict.summary;
+  report::Text out(false);
+  out.print(app::analysis_node(*session_, d, {}));
+  EXPECT_NE(out.str().find("held shared by svchost.exe 1200.1204  (Waiting) and by 1 more thread"),
+            std::string::npos)
+      << out.str();
 }
 
 }  // namespace
