@@ -244,6 +244,24 @@ std::optional<KernelPlace> from_scan(const Search& s) {
   return std::nullopt;
 }
 
+// Why there is no x64 kernel, as far as the processors tell; null: they do not.
+const char* not_in_long_mode(const dump::DumpFile& dump) {
+  constexpr u64 kPaging = u64{1} << 31;
+  constexpr u32 kLongSegment = 1 << 21;  // L of a code segment's descriptor, as QEMU keeps it
+  bool any_paging = false, any = false;
+  for (const dump::CpuState& c : dump.cpus) {
+    if (!c.has_control) continue;
+    any = true;
+    any_paging |= (c.cr0 & kPaging) != 0;
+    const bool kernel_code_of_32_bits =
+        !c.user_mode() && (c.efer ? !c.long_mode() : c.cs.flags != 0 && (c.cs.flags & kLongSegment) == 0);
+    if ((c.cr0 & kPaging) != 0 && kernel_code_of_32_bits)
+      return "a 32-bit (x86) guest: only x64 guests are supported";
+  }
+  return any && !any_paging ? "no processor of the guest has paging on: no system had been started yet"
+                            : nullptr;
+}
+
 bool mentions_linux(const Search& s) {
   constexpr u64 kMost = u64{512} << 20;
   u64 read = 0;
@@ -311,6 +329,7 @@ Result<KernelPlace> find_kernel(const dump::DumpFile& dump, const Source<PhysAdd
     if (auto k = rung(s)) return *k;
   if (!dump.other_system.empty() || mentions_linux(s))
     return fail(Error{.why = Why::unsupported, .detail = "the dump of a Linux guest, not of Windows"});
+  if (const char* why = not_in_long_mode(dump)) return fail(Error{.why = Why::unsupported, .detail = why});
   const bool truncated = std::any_of(dump.gaps.begin(), dump.gaps.end(),
                                      [](const Gap& g) { return g.why.find("truncated") != g.why.npos; });
   return fail(Error{.why = Why::unsupported,

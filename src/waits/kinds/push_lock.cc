@@ -183,6 +183,10 @@ void find(World& world) {
       }
     }
     if (known) continue;
+    world.gaps.push_back({"push lock", hex(t.thread.address),
+                          fmt::format("{} waits for one whose list of waiters does not lead to it",
+                                      world.who(t.thread.address)),
+                          true});
     world.add_wait(t,
                    {.object = t.thread.wait_blocks.empty() ? VirtAddr() : t.thread.wait_blocks.front().object,
                     .kind = "push lock",

@@ -54,6 +54,8 @@ TEST_F(VerdictTest, LongWaitForALockIsNoHealth) {
   EXPECT_STREQ(d.verdict.cls, "unknown") << d.verdict.summary;
   EXPECT_NE(d.verdict.summary.find("svchost.exe 1200.1204 has waited 5 min"), std::string::npos)
       << d.verdict.summary;
+  EXPECT_TRUE(std::any_of(session_->world().gaps.begin(), session_->world().gaps.end(),
+                          [](const Gap& g) { return g.what == "push lock"; }));
 }
 
 TEST_F(VerdictTest, ShortWaitForALockIsOrdinary) {
