@@ -104,8 +104,8 @@ Wait classify(const ThreadNode& t, VirtAddr object, const Result<nt::Dispatcher>
   w.nature = WaitNature::event;
   if (d && (d->type == nt::DispatcherType::notification_event ||
             d->type == nt::DispatcherType::synchronization_event))
-    w.detail = d->signal_state > 0 ? "signalled: the thread is about to run"
-                                   : "nobody in the dump can be named who signals it";
+    w.detail =
+        d->signal_state > 0 ? "signalled: the thread is about to run" : "who signals it is not recorded";
   return w;
 }
 
