@@ -1,5 +1,6 @@
 // The verdict screen: what is wrong, who waits for whom, the proof, what to do, what could not be seen.
 #include <algorithm>
+#include <set>
 
 #include "report/text.h"
 
@@ -156,9 +157,11 @@ void print_entry_points(const Node& n, Text& out) {
     if (t.get("state").as_text("") != "Waiting") return 1;
     return nature == "event" ? 2 : 3;
   };
+  std::set<VirtAddr> asked;
+  for (const Node& e : n.get("entry_points").items()) asked.insert(e.get("thread").as_address());
   std::vector<const Node*> threads;
-  for (const Node& e : n.get("entry_points").items())
-    if (const Node* t = find_thread(n, e.get("thread").as_address())) threads.push_back(t);
+  for (const Node& t : n.get("threads").items())
+    if (asked.contains(t.get("address").as_address())) threads.push_back(&t);
   std::stable_sort(threads.begin(), threads.end(), [&](const Node* a, const Node* b) {
     if (rank(*a) != rank(*b)) return rank(*a) < rank(*b);
     return a->get("waited_ms").as_u64() > b->get("waited_ms").as_u64();
