@@ -449,9 +449,10 @@ Scene healthy(MachineOptions options) {
   m.block(m.add_thread(p, 1064), 6, {user}, 2'000'000, kFromUser);
   m.wait_for_timer(m.add_thread(p, 1068), 100, 0);
   // The page writers have nothing to write.
-  for (u64 i = 0; i < 2; i++)
-    m.block(m.add_thread(m.system_process(), 0x310 + i * 4), 8, {m.add_event()}, 6400,
-            {"nt!MiModifiedPageWriter", "nt!PspSystemThreadStartup"});
+  for (u64 i = 0; i < 2; i++) {
+    const VirtAddr writer = m.add_thread(m.system_process(), 0x310 + i * 4);
+    m.block(writer, 8, {m.add_event()}, 6400, {"nt!MiModifiedPageWriter", "nt!PspSystemThreadStartup"});
+  }
   return s;
 }
 
