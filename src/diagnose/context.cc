@@ -188,6 +188,11 @@ Evidence Context::about_irp(VirtAddr irp, std::string text, Confidence confidenc
           fmt::format("!irp {}", irp)};
 }
 
+bool Context::writes_live_reports() const {
+  constexpr u32 kFirst = 10240;
+  return world.target().build() >= kFirst;
+}
+
 bool Context::touches_entry(VirtAddr head, const std::vector<VirtAddr>& behind) const {
   for (const VirtAddr e : options.entry_threads)
     if (e == head || std::find(behind.begin(), behind.end(), e) != behind.end()) return true;

@@ -110,6 +110,9 @@ class Context {
   Evidence about_thread(VirtAddr thread, std::string text, Confidence confidence) const;
   Evidence about_lock(const Lock& lock, std::string text, Confidence confidence) const;
   Evidence about_irp(VirtAddr irp, std::string text, Confidence confidence) const;
+  // Whether this Windows writes live kernel reports: 10 and later do (bug check code reference, 0x1CC,
+  // 0x1C5).
+  bool writes_live_reports() const;
   // Whether the threads include one that the user named.
   bool touches_entry(VirtAddr head, const std::vector<VirtAddr>& behind) const;
 };

@@ -205,8 +205,12 @@ class Inferrer {
   }
 
   void search() {
+    search_processes();
+    search_threads();
+  }
+
+  void search_processes() {
     using P = ProcessSample;
-    using T = ThreadSample;
     look<P>("_EPROCESS", "UniqueProcessId", processes_, 8, [&](const P& p, u32 o) {
       const auto v = at<u64>(p.address + o);
       if (!v) return Says::nothing;
@@ -256,7 +260,10 @@ class Inferrer {
         if (!v) return Says::nothing;
         return is_kernel(*v) && at<VirtAddr>(*v + *quota) == p.address ? Says::yes : Says::no;
       });
+  }
 
+  void search_threads() {
+    using T = ThreadSample;
     look<T>("_KTHREAD", "Process", threads_, 8, [&](const T& t, u32 o) {
       const auto v = at<VirtAddr>(t.address + o);
       if (!v) return Says::nothing;

@@ -213,97 +213,136 @@ std::vector<std::string> advice_for(const Finding& f, const Work& work, bool sta
   return out;
 }
 
+// A thread that others wait behind and that does not wait itself, and what is known of it.
+struct Owner {
+  const ThreadNode& thread;
+  waits::Behind behind;
+  std::vector<ChainLink> chain;
+  u32 contention = 0;  // of the locks on the way
+  Work work;
+  std::optional<u64> starved;  // milliseconds without a processor
+  std::string state;
+  // Nobody behind it expects it to be quick: they wait for a thread to end or for an answer.
+  bool patient() const { return behind.impatient == 0; }
+};
+
+bool matters(const Context& c, const Owner& o) {
+  const waits::Behind& b = o.behind;
+  if (!runnable(o.thread) && !(o.contention >= kHugeContention && b.longest_ms < 10'000 &&
+                               o.thread.nature() != waits::WaitNature::lock))
+    return false;
+  if ((b.impatient >= kSeveral && b.impatient_ms >= kSomewhatLongMs) || b.impatient_ms >= kLongMs ||
+      (o.contention >= kHugeContention && b.threads.size() >= 2))
+    return true;
+  // Who waits for a thread to end or for an answer may do so for hours: that the other one runs at this
+  // moment says little, unless it has run for long.
+  const bool runs_long = o.thread.thread.ticks && c.world.clock().ms(*o.thread.thread.ticks) >= kLongMs;
+  return o.patient() && runs_long && b.longest_ms >= kLongMs;
+}
+
+// What it holds that the others want, and what those hold that wait for it.
+void describe_locks(Context& c, const Owner& o, Finding& f) {
+  const VirtAddr head = o.thread.thread.address;
+  const auto waiters = [](const Lock& lock) {
+    return counted(lock.waiters.size(), "thread waits", "threads wait");
+  };
+  for (const waits::Held& h : c.graph.held_by(head))
+    if (const Lock* lock = c.world.lock(h.object, head)) {
+      const std::string name = !lock->protects.empty() ? lock->protects.front() : lock->name;
+      f.evidence.push_back(
+          c.about_lock(*lock,
+                       fmt::format("{} {}{} is held {} by {}; {} for it, contention count {}", lock->kind,
+                                   lock->address, name.empty() ? "" : " (" + name + ")", lock->mode,
+                                   c.who(head), waiters(*lock), lock->contention),
+                       lock->confidence));
+    }
+  for (const ChainLink& link : o.chain)
+    if (link.owner != head)
+      if (const Lock* lock = c.world.lock(link.object, link.owner))
+        f.evidence.push_back(c.about_lock(
+            *lock,
+            fmt::format("{} {}{} is held {} by {}, which itself waits; {} for it, contention count {}",
+                        lock->kind, lock->address, link.name.empty() ? "" : " (" + link.name + ")",
+                        lock->mode, c.who(link.owner), waiters(*lock), lock->contention),
+            link.confidence));
+}
+
+void describe_owner(Context& c, const Owner& o, Finding& f) {
+  const VirtAddr head = o.thread.thread.address;
+  f.evidence.push_back(c.about_thread(
+      head,
+      fmt::format(
+          "{} is {}, not waiting{}", c.who(head), o.state,
+          o.thread.stack.symbols.empty() ? "" : fmt::format(": at {}", o.thread.stack.symbols.front())),
+      Confidence::exact));
+  if (o.starved)
+    f.evidence.push_back(
+        {.text = what_runs(c), .confidence = Confidence::exact, .reads = {}, .check = "!running -it"});
+  if (o.behind.longest_ms < 10'000)
+    f.evidence.push_back(
+        {.text = fmt::format("the longest wait is {}: the lock changes hands, this is no deadlock",
+                             duration(o.behind.longest_ms)),
+         .confidence = Confidence::derived,
+         .reads = {},
+         .check = ""});
+}
+
+void describe_work(Context& c, const Owner& o, Finding& f) {
+  const IrpNode* irp = o.work.irp;
+  if (irp == nullptr) return;
+  f.culprit.driver = irp->driver;
+  f.culprit.file = irp->file;
+  f.evidence.push_back(c.about_irp(
+      irp->irp.address,
+      fmt::format("it works on {} {} in {}: {}", irp->major, irp->irp.address, irp->driver, irp->file),
+      irp->irp.consistent ? Confidence::exact : Confidence::heuristic));
+  if (const std::string directory = directory_of(c, o.work, o.chain); !directory.empty())
+    describe_directory(c, f, directory, o.work);
+}
+
+Finding finding_of(Context& c, const Owner& o) {
+  const VirtAddr head = o.thread.thread.address;
+  Finding f{.rule = "busy-owner", .verdict = "busy-owner", .confidence = o.behind.weakest};
+  if (o.patient()) f.confidence = weaker(f.confidence, Confidence::heuristic);
+  f.chain = o.chain;
+  f.culprit = c.culprit(head);
+  f.waiting = o.behind.threads.size();
+  f.longest_ms = o.behind.longest_ms;
+  describe_locks(c, o, f);
+  describe_owner(c, o, f);
+  describe_work(c, o, f);
+  f.title = fmt::format(
+      "{} is {}{} and holds {}; {} behind it, the longest for {}", c.who(head), o.state,
+      o.work.irp == nullptr ? "" : fmt::format(" in {} on {}", o.work.irp->major, o.work.irp->file),
+      o.chain.empty() ? "a lock" : held_thing(o.chain.back()),
+      counted(o.behind.threads.size(), "thread waits", "threads wait"), duration(o.behind.longest_ms));
+  f.advice = advice_for(f, o.work, o.starved.has_value());
+  f.on_symptom = c.touches_entry(head, o.behind.threads);
+  f.score = (o.patient() ? 3 : 10) + c.weight(o.behind.threads);
+  return f;
+}
+
 void find(Context& c, std::vector<Finding>& findings) {
   for (const VirtAddr head : c.graph.heads()) {
     const ThreadNode* t = c.world.thread(head);
     if (t == nullptr || t->thread.terminated()) continue;
-    const waits::Behind behind = c.graph.behind(head);
-    const std::vector<ChainLink> chain = c.chain_to(head);
-    u32 contention = 0;
-    for (const ChainLink& link : chain)
+    Owner o{.thread = *t,
+            .behind = c.graph.behind(head),
+            .chain = c.chain_to(head),
+            .work = {},
+            .starved = {},
+            .state = {}};
+    for (const ChainLink& link : o.chain)
       if (const Lock* lock = c.world.lock(link.object, link.owner))
-        contention = std::max(contention, lock->contention);
-    const bool works = runnable(*t);
-    const bool short_waits =
-        contention >= kHugeContention && behind.longest_ms < 10'000 && t->nature() != waits::WaitNature::lock;
-    if (!works && !short_waits) continue;
-    const bool matters = (behind.impatient >= kSeveral && behind.impatient_ms >= kSomewhatLongMs) ||
-                         behind.impatient_ms >= kLongMs ||
-                         (contention >= kHugeContention && behind.threads.size() >= 2);
-    // Who waits for a thread to end or for an answer may do so for hours: that the other one runs at this
-    // moment says little, unless it has run for long.
-    const bool patient = behind.impatient == 0;
-    const bool runs_long = t->thread.ticks && c.world.clock().ms(*t->thread.ticks) >= kLongMs;
-    if (!matters && !(patient && runs_long && behind.longest_ms >= kLongMs)) continue;
-
-    Finding f{.rule = "busy-owner", .verdict = "busy-owner", .confidence = behind.weakest};
-    if (patient) f.confidence = weaker(f.confidence, Confidence::heuristic);
-    f.chain = chain;
-    f.culprit = c.culprit(head);
-    f.waiting = behind.threads.size();
-    f.longest_ms = behind.longest_ms;
-    const Work work = work_of(c, *t);
-    const std::optional<u64> starved = starved_ms(c, *t);
-    const std::string state = t->cpu    ? fmt::format("RUNNING on CPU {}", *t->cpu)
-                              : starved ? fmt::format("Ready for {} at priority {} and gets no processor",
-                                                      duration(*starved), t->thread.priority)
-                                        : std::string(nt::name(t->thread.state));
-    // What it holds that the others want.
-    for (const waits::Held& h : c.graph.held_by(head))
-      if (const Lock* lock = c.world.lock(h.object, head)) {
-        const std::string name = !lock->protects.empty() ? lock->protects.front() : lock->name;
-        f.evidence.push_back(c.about_lock(
-            *lock,
-            fmt::format("{} {}{} is held {} by {}; {} for it, contention count {}", lock->kind, lock->address,
-                        name.empty() ? "" : " (" + name + ")", lock->mode, c.who(head),
-                        counted(lock->waiters.size(), "thread waits", "threads wait"), lock->contention),
-            lock->confidence));
-      }
-    for (const ChainLink& link : chain)
-      if (link.owner != head)
-        if (const Lock* lock = c.world.lock(link.object, link.owner))
-          f.evidence.push_back(c.about_lock(
-              *lock,
-              fmt::format("{} {}{} is held {} by {}, which itself waits; {} for it, contention count {}",
-                          lock->kind, lock->address, link.name.empty() ? "" : " (" + link.name + ")",
-                          lock->mode, c.who(link.owner),
-                          counted(lock->waiters.size(), "thread waits", "threads wait"), lock->contention),
-              link.confidence));
-    f.evidence.push_back(c.about_thread(
-        head,
-        fmt::format("{} is {}, not waiting{}", c.who(head), state,
-                    t->stack.symbols.empty() ? "" : fmt::format(": at {}", t->stack.symbols.front())),
-        Confidence::exact));
-    if (starved)
-      f.evidence.push_back(
-          {.text = what_runs(c), .confidence = Confidence::exact, .reads = {}, .check = "!running -it"});
-    if (behind.longest_ms < 10'000)
-      f.evidence.push_back(
-          {.text = fmt::format("the longest wait is {}: the lock changes hands, this is no deadlock",
-                               duration(behind.longest_ms)),
-           .confidence = Confidence::derived,
-           .reads = {},
-           .check = ""});
-    std::string about;
-    if (work.irp != nullptr) {
-      f.culprit.driver = work.irp->driver;
-      f.culprit.file = work.irp->file;
-      about = fmt::format(" in {} on {}", work.irp->major, work.irp->file);
-      f.evidence.push_back(c.about_irp(work.irp->irp.address,
-                                       fmt::format("it works on {} {} in {}: {}", work.irp->major,
-                                                   work.irp->irp.address, work.irp->driver, work.irp->file),
-                                       work.irp->irp.consistent ? Confidence::exact : Confidence::heuristic));
-      if (const std::string directory = directory_of(c, work, chain); !directory.empty())
-        describe_directory(c, f, directory, work);
-    }
-    f.title = fmt::format("{} is {}{} and holds {}; {} behind it, the longest for {}", c.who(head), state,
-                          about, chain.empty() ? "a lock" : held_thing(chain.back()),
-                          counted(behind.threads.size(), "thread waits", "threads wait"),
-                          duration(behind.longest_ms));
-    f.advice = advice_for(f, work, starved.has_value());
-    f.on_symptom = c.touches_entry(head, behind.threads);
-    f.score = (patient ? 3 : 10) + c.weight(behind.threads);
-    findings.push_back(std::move(f));
+        o.contention = std::max(o.contention, lock->contention);
+    if (!matters(c, o)) continue;
+    o.work = work_of(c, *t);
+    o.starved = starved_ms(c, *t);
+    o.state = t->cpu      ? fmt::format("RUNNING on CPU {}", *t->cpu)
+              : o.starved ? fmt::format("Ready for {} at priority {} and gets no processor",
+                                        duration(*o.starved), t->thread.priority)
+                          : std::string(nt::name(t->thread.state));
+    findings.push_back(finding_of(c, o));
   }
 }
 

@@ -2,6 +2,7 @@
 // comes back. What the workers wait for is the cause.
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "base/format.h"
 #include "diagnose/rule.h"
@@ -11,6 +12,7 @@ namespace unhang::diagnose {
 namespace {
 
 constexpr u64 kLongMs = 2000;
+constexpr size_t kMostShown = 4;
 
 bool blocked(const ThreadNode& t) {
   switch (t.nature()) {
@@ -37,94 +39,110 @@ VirtAddr head_of(const Graph& graph, VirtAddr thread) {
   }
 }
 
-void find(Context& c, std::vector<Finding>& findings) {
-  for (const waits::QueueNode& q : c.world.queues) {
-    if (q.queue.entries.empty() || q.workers.empty() || !q.idle.empty()) continue;
-    std::vector<VirtAddr> suffering;
-    std::map<VirtAddr, std::vector<VirtAddr>> by_head;
-    bool all_blocked = true, whole = true;
-    u64 longest = 0, shortest = ~u64{0};
-    for (const VirtAddr w : q.workers) {
-      const ThreadNode* t = c.world.thread(w);
-      if (t == nullptr || !blocked(*t)) {
-        all_blocked = false;
-        break;
-      }
-      whole &= t->stack.kernel_whole();
-      const u64 waited = t->thread.waited_ms.value_or(0);
-      longest = std::max(longest, waited);
-      shortest = std::min(shortest, waited);
-      by_head[head_of(c.graph, w)].push_back(w);
-      suffering.push_back(w);
-      for (const VirtAddr b : c.graph.behind(w).threads) suffering.push_back(b);
-    }
-    // The one that began to wait last says since when nobody works.
-    if (!all_blocked || (shortest < kLongMs && c.world.clock().tick_count)) continue;
-    std::sort(suffering.begin(), suffering.end());
-    suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
-    const auto cause = std::max_element(by_head.begin(), by_head.end(), [](const auto& a, const auto& b) {
-      return a.second.size() < b.second.size();
-    });
-    const VirtAddr head = cause->first;
-    Finding f{.rule = "worker-exhaustion", .verdict = "worker-exhaustion", .confidence = Confidence::derived};
-    f.culprit = c.culprit(head);
-    f.chain = c.chain_to(head);
-    f.confidence = weaker(f.confidence, c.graph.behind(head).weakest);
-    // A stack that is not there may hold what the worker really waits for.
-    if (const ThreadNode* t = c.world.thread(head); !whole || t == nullptr || !t->stack.kernel_whole())
-      f.confidence = Confidence::guess;
-    f.waiting = suffering.size();
-    f.longest_ms = longest;
-    const bool itself = cause->second.size() == 1 && cause->second.front() == head;
-    f.title = fmt::format("all {} of {} wait and {} behind them; {}",
-                          counted(q.workers.size(), "worker", "workers"), q.name,
-                          counted(q.queue.entries.size(), "item is queued", "items are queued"),
-                          itself ? fmt::format("{} has waited for {}", c.who(head), duration(longest))
-                                 : fmt::format("{} of them wait for {}", cause->second.size(), c.who(head)));
-    f.evidence.push_back(
-        {.text = fmt::format("{}: {} bound to it, none waits for work; {} queued; all of them have "
-                             "waited for {} to {}",
-                             q.name, counted(q.workers.size(), "thread is", "threads are"),
-                             q.queue.entries.size(), duration(shortest), duration(longest)),
-         .confidence = Confidence::derived,
-         .reads = {},
-         .check = q.executive ? "!exqueue" : fmt::format("dt nt!_KQUEUE {}", q.queue.address)});
-    if (q.queue.most_threads > 0 && q.queue.threads >= q.queue.most_threads)
-      f.evidence.push_back({.text = fmt::format("the queue has {} of at most {} threads: no more are made",
-                                                q.queue.threads, q.queue.most_threads),
-                            .confidence = Confidence::derived,
-                            .reads = {},
-                            .check = "!exqueue"});
-    constexpr size_t kMostShown = 4;
-    for (size_t i = 0; i < q.queue.entries.size() && i < kMostShown && q.executive; i++)
-      if (const auto item = nt::read_work_item(c.world.target(), q.queue.entries[i])) {
-        const std::string routine = c.world.target().symbolize(item->routine);
-        if (!routine.empty())
-          f.evidence.push_back({.text = fmt::format("queued: {} ({})", item->address, routine),
-                                .confidence = Confidence::derived,
-                                .reads = {},
-                                .check = fmt::format("dt nt!_WORK_QUEUE_ITEM {}", item->address)});
-      }
-    for (size_t i = 0; i < cause->second.size() && i < kMostShown; i++) {
-      const ThreadNode* t = c.world.thread(cause->second[i]);
-      f.evidence.push_back(c.about_thread(
-          cause->second[i],
-          fmt::format(
-              "worker {} waits {}{}", c.who(cause->second[i]), duration(t->thread.waited_ms.value_or(0)),
-              t->waits.empty() ? ""
-                               : fmt::format(" for {}: {}", t->waits.front().kind, t->waits.front().detail)),
-          t->waits.empty() ? Confidence::exact : t->waits.front().confidence));
-    }
-    f.advice = {
-        fmt::format("Look at what {} does: the workers come back when it does.", c.who(head)),
-        "Adding workers only helps until they wait for the same; a driver that blocks in a worker for long "
-        "is the thing to mend.",
-        "Windows writes a live kernel report IO_THREADPOOL_DEADLOCK (0x1C5) when it sees this: look in "
-        "C:\\Windows\\LiveKernelReports."};
-    f.on_symptom = c.touches_entry(head, suffering);
-    f.score = (q.executive ? 35 : 18) + c.weight(suffering);
-    findings.push_back(std::move(f));
+// The workers of a queue that all wait.
+struct Stuck {
+  std::map<VirtAddr, std::vector<VirtAddr>> by_head;  // whom they wait for in the end
+  std::vector<VirtAddr> suffering;                    // they and those behind them
+  bool whole = true;                                  // every stack can be seen
+  u64 longest_ms = 0, shortest_ms = ~u64{0};
+};
+
+// Nothing when a worker is free or may come back by itself.
+std::optional<Stuck> stuck_workers(const Context& c, const waits::QueueNode& q) {
+  if (q.queue.entries.empty() || q.workers.empty() || !q.idle.empty()) return std::nullopt;
+  Stuck s;
+  for (const VirtAddr w : q.workers) {
+    const ThreadNode* t = c.world.thread(w);
+    if (t == nullptr || !blocked(*t)) return std::nullopt;
+    s.whole &= t->stack.kernel_whole();
+    const u64 waited = t->thread.waited_ms.value_or(0);
+    s.longest_ms = std::max(s.longest_ms, waited);
+    s.shortest_ms = std::min(s.shortest_ms, waited);
+    s.by_head[head_of(c.graph, w)].push_back(w);
+    s.suffering.push_back(w);
+    for (const VirtAddr b : c.graph.behind(w).threads) s.suffering.push_back(b);
   }
+  // The one that began to wait last says since when nobody works.
+  if (s.shortest_ms < kLongMs && c.world.clock().tick_count) return std::nullopt;
+  std::sort(s.suffering.begin(), s.suffering.end());
+  s.suffering.erase(std::unique(s.suffering.begin(), s.suffering.end()), s.suffering.end());
+  return s;
+}
+
+void describe_queue(const Context& c, const waits::QueueNode& q, const Stuck& s, Finding& f) {
+  f.evidence.push_back(
+      {.text = fmt::format("{}: {} bound to it, none waits for work; {} queued; all of them have "
+                           "waited for {} to {}",
+                           q.name, counted(q.workers.size(), "thread is", "threads are"),
+                           q.queue.entries.size(), duration(s.shortest_ms), duration(s.longest_ms)),
+       .confidence = Confidence::derived,
+       .reads = {},
+       .check = q.executive ? "!exqueue" : fmt::format("dt nt!_KQUEUE {}", q.queue.address)});
+  if (q.queue.most_threads > 0 && q.queue.threads >= q.queue.most_threads)
+    f.evidence.push_back({.text = fmt::format("the queue has {} of at most {} threads: no more are made",
+                                              q.queue.threads, q.queue.most_threads),
+                          .confidence = Confidence::derived,
+                          .reads = {},
+                          .check = "!exqueue"});
+  for (size_t i = 0; i < q.queue.entries.size() && i < kMostShown && q.executive; i++)
+    if (const auto item = nt::read_work_item(c.world.target(), q.queue.entries[i])) {
+      const std::string routine = c.world.target().symbolize(item->routine);
+      if (!routine.empty())
+        f.evidence.push_back({.text = fmt::format("queued: {} ({})", item->address, routine),
+                              .confidence = Confidence::derived,
+                              .reads = {},
+                              .check = fmt::format("dt nt!_WORK_QUEUE_ITEM {}", item->address)});
+    }
+}
+
+Evidence about_worker(const Context& c, VirtAddr worker) {
+  const ThreadNode* t = c.world.thread(worker);
+  return c.about_thread(
+      worker,
+      fmt::format(
+          "worker {} waits {}{}", c.who(worker), duration(t->thread.waited_ms.value_or(0)),
+          t->waits.empty() ? "" : fmt::format(" for {}: {}", t->waits.front().kind, t->waits.front().detail)),
+      t->waits.empty() ? Confidence::exact : t->waits.front().confidence);
+}
+
+Finding finding_of(const Context& c, const waits::QueueNode& q, const Stuck& s) {
+  const auto& [head, held_up] =
+      *std::max_element(s.by_head.begin(), s.by_head.end(),
+                        [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
+  Finding f{.rule = "worker-exhaustion",
+            .verdict = "worker-exhaustion",
+            .confidence = weaker(Confidence::derived, c.graph.behind(head).weakest)};
+  // A stack that is not there may hold what the worker really waits for.
+  if (const ThreadNode* t = c.world.thread(head); !s.whole || t == nullptr || !t->stack.kernel_whole())
+    f.confidence = Confidence::guess;
+  f.culprit = c.culprit(head);
+  f.chain = c.chain_to(head);
+  f.waiting = s.suffering.size();
+  f.longest_ms = s.longest_ms;
+  const bool itself = held_up.size() == 1 && held_up.front() == head;
+  f.title =
+      fmt::format("all {} of {} wait and {} behind them; {}", counted(q.workers.size(), "worker", "workers"),
+                  q.name, counted(q.queue.entries.size(), "item is queued", "items are queued"),
+                  itself ? fmt::format("{} has waited for {}", c.who(head), duration(s.longest_ms))
+                         : fmt::format("{} of them wait for {}", held_up.size(), c.who(head)));
+  describe_queue(c, q, s, f);
+  for (size_t i = 0; i < held_up.size() && i < kMostShown; i++)
+    f.evidence.push_back(about_worker(c, held_up[i]));
+  f.advice = {fmt::format("Look at what {} does: the workers come back when it does.", c.who(head)),
+              "Adding workers only helps until they wait for the same; a driver that blocks in a worker for "
+              "long is the thing to mend."};
+  if (c.writes_live_reports())
+    f.advice.push_back(
+        "Windows writes a live kernel report IO_THREADPOOL_DEADLOCK (0x1C5) when it sees this: look in "
+        "C:\\Windows\\LiveKernelReports.");
+  f.on_symptom = c.touches_entry(head, s.suffering);
+  f.score = (q.executive ? 35 : 18) + c.weight(s.suffering);
+  return f;
+}
+
+void find(Context& c, std::vector<Finding>& findings) {
+  for (const waits::QueueNode& q : c.world.queues)
+    if (const auto s = stuck_workers(c, q)) findings.push_back(finding_of(c, q, *s));
 }
 
 }  // namespace

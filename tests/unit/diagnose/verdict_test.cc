@@ -1,6 +1,7 @@
 // What the verdict says where the obvious word would be wrong.
 #include "diagnose/diagnose.h"
 #include "report/text.h"
+#include "synth/scene.h"
 #include "synth/session.h"
 #include "synth/user_side.h"
 
@@ -43,6 +44,21 @@ TEST_F(VerdictTest, ReadyOwnerGetsNoProcessor) {
   EXPECT_TRUE(std::any_of(f.evidence.begin(), f.evidence.end(), [](const diagnose::Evidence& e) {
     return e.text.find("CPU 0 runs hog.exe 3000.3004 (priority 15)") != std::string::npos;
   }));
+}
+
+// Advice to look for live kernel reports is for those who have them.
+TEST(Advice, LiveKernelReportsOnlyWhereTheyAreWritten) {
+  for (const auto& [build, has] : {std::pair{"6.1.7601.24540", false}, {"10.0.19041.804", true}})
+    for (const auto make : {synth::deadlock, synth::worker_exhaustion}) {
+      const auto session = synth::open_session(make({.build = build}).machine->dump());
+      ASSERT_TRUE(session);
+      const diagnose::Diagnosis d = diagnose::diagnose(session->world(), {});
+      ASSERT_TRUE(d.verdict.finding.has_value()) << build << d.verdict.summary;
+      const auto& advice = d.findings[*d.verdict.finding].advice;
+      EXPECT_EQ(has, std::any_of(advice.begin(), advice.end(),
+                                 [](const std::string& a) { return a.find("LiveKernelReports") != a.npos; }))
+          << build << " " << d.verdict.cls;
+    }
 }
 
 // A push lock whose address nothing tells: that nobody can be named is no clean bill of health.
