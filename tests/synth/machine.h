@@ -38,6 +38,8 @@ using Labels = std::vector<std::string>;  // "nt!KeWaitForSingleObject", innermo
 
 class Machine {
  public:
+  static constexpr u32 kIncrement = 156250;  // 100 ns units per tick
+
   explicit Machine(MachineOptions options = {});
 
   const symbols::Layout& layout() const { return *layout_; }
