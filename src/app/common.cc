@@ -2,7 +2,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 
 #include "app/command.h"
@@ -73,12 +75,23 @@ std::unique_ptr<Session> open_session(const CommonOptions& options, int& status)
   return std::make_unique<Session>(std::move(*opened));
 }
 
+namespace {
+
+// A report that is cut by a full disk must not pass for one.
+int to_standard_output(const std::string& text) {
+  const bool all = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (std::fflush(stdout) == 0 && all) return kDone;
+  complain(fmt::format("standard output: cannot write: {}", std::strerror(errno)));
+  return kMachineError;
+}
+
+}  // namespace
+
 int output(const Node& node, const CommonOptions& options) {
   if (!options.json.empty()) {
     const std::string json = report::to_json(node);
     if (options.json == "-") {
-      std::fwrite(json.data(), 1, json.size(), stdout);
-      return std::fflush(stdout) == 0 ? kDone : kMachineError;
+      return to_standard_output(json);
     }
     std::ofstream file(options.json, std::ios::binary);
     file << json;
@@ -90,8 +103,7 @@ int output(const Node& node, const CommonOptions& options) {
   }
   report::Text text(isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr);
   text.print(node);
-  std::fwrite(text.str().data(), 1, text.str().size(), stdout);
-  return std::fflush(stdout) == 0 ? kDone : kMachineError;
+  return to_standard_output(text.str());
 }
 
 }  // namespace unhang::app

@@ -1,6 +1,7 @@
 // unhang convert: any dump into one that WinDbg opens, running threads' registers included; or into a form
 // that other tools read.
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <memory>
 
 #include "app/command.h"
@@ -73,6 +74,11 @@ Result<Node> convert_to_crash_dump(const Session& session, const Options& o) {
 
 int run(const Options& o) {
   int status = kDone;
+  // Before a compressed dump is unpacked for nothing; the writers look at the other files of a dump.
+  if (std::error_code none; std::filesystem::equivalent(o.common.dump, o.out, none)) {
+    complain(fmt::format("{}: this is the dump itself: name another output", o.out));
+    return kUserError;
+  }
   if (o.to == "elf" || o.to == "raw") {
     const auto n = convert_plain(o);
     if (n) return output(*n, o.common);

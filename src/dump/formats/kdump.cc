@@ -131,6 +131,13 @@ Result<DumpFile> open(std::shared_ptr<const File> mapped, const OpenOptions& opt
   auto source = TRY(open_pages(std::move(file), h));
 
   dump.gaps.insert(dump.gaps.end(), notes.gaps.begin(), notes.gaps.end());
+  // A bitmap is as long as the page count needs, in whole blocks.
+  if (h.layout.first_pfn == 0 && h.layout.bitmap_bytes * 8 >= h.layout.pages + kPageSize * 8)
+    dump.gaps.push_back(
+        {"guest memory", hex(h.layout.pages * kPageSize),
+         fmt::format("the header counts {} page frames, the bitmap has room for {}: what lies "
+                     "behind them is not seen",
+                     h.layout.pages, h.layout.bitmap_bytes * 8)});
   if (const u64 lost = source->lost(); lost != 0)
     dump.gaps.push_back(
         {"guest memory", "",

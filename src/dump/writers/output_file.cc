@@ -37,12 +37,28 @@ bool file_system_copies(int fd) {
   return std::ranges::find(kThose, static_cast<u64>(st.f_type) & 0xffffffff) != std::end(kThose);
 }
 
+// Whether this process has the file open: the dump, or what belongs to it (VMware's .vmem, a disk's layer).
+bool is_open(const struct stat& file) {
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", none)) {
+    struct stat st{};
+    if (stat(entry.path().c_str(), &st) == 0 && st.st_dev == file.st_dev && st.st_ino == file.st_ino)
+      return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<OutputFile> OutputFile::create(const std::string& path) {
   struct stat st{};
-  if (stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode))
-    return fail(Error{.why = Why::unsupported, .detail = "the output must be a plain file"});
+  if (stat(path.c_str(), &st) == 0) {
+    if (!S_ISREG(st.st_mode))
+      return fail(Error{.why = Why::unsupported, .detail = "the output must be a plain file"});
+    if (is_open(st))
+      return fail(
+          Error{.why = Why::unsupported, .detail = "the dump is read from this file: name another one"});
+  }
   OutputFile out;
   out.path_ = path;
   // A file without a name vanishes by itself, whatever ends the run. Some file systems cannot (NFS, 9p).

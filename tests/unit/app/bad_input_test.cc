@@ -223,6 +223,30 @@ TEST_F(BadInput, CommandsAndSymbols) {
   refused("analyze " + dump + " --symbols " + broken, "ntkrnlmp.pdb");
 }
 
+// The dump may be all that is left of the hang.
+TEST_F(BadInput, ADumpIsNotConvertedOntoItself) {
+  const std::vector<u8> bytes = sample();
+  const std::string dump = write("hang.elf", bytes), other = path("other.elf"), soft = path("soft.elf");
+  std::filesystem::create_hard_link(dump, other);
+  std::filesystem::create_symlink(dump, soft);
+  for (const std::string& out : {dump, other, soft})
+    for (const char* form : {"dmp", "raw", "elf"})
+      refused(fmt::format("convert {} --to {} -o {}", dump, form, out), "the dump itself");
+  refused(fmt::format("convert - --to raw -o {} < {}", dump, dump), "name another");
+  EXPECT_EQ(slurp(dump), std::string(bytes.begin(), bytes.end()));
+}
+
+TEST_F(BadInput, AReportThatAFullDiskCutIsAnError) {
+  const std::string dump = write("hang.elf", sample());
+  for (const char* how : {"analyze", "analyze --json -", "info", "run"}) {
+    const Outcome o = run(fmt::format("{} {} {} > /dev/full 2> {} #", how, dump,
+                                      how == std::string("run") ? "!locks" : "", path("why")));
+    EXPECT_EQ(o.status, 3) << how;
+    EXPECT_NE(slurp(path("why")).find("No space left on device"), std::string::npos)
+        << how << slurp(path("why"));
+  }
+}
+
 TEST_F(BadInput, GoodInputStillWorks) {
   const Outcome o = run(write("hang.elf", sample()) + " --symbols " UNHANG_SOURCE_DIR "/samples");
   EXPECT_EQ(o.status, 1);

@@ -134,6 +134,12 @@ TEST(KdumpFile, LyingCountsAreRefusedInOneSentence) {
   const auto dump = open_dump(patched(*file, 4096 + 96, &many, 8));
   ASSERT_FALSE(dump);
   EXPECT_NE(text(dump.error()).find("bitmap"), std::string::npos) << text(dump.error());
+  // Fewer than there are: what the count leaves out is not silently taken for holes.
+  const u64 few = 1;
+  const auto less = open_dump(patched(*file, 4096 + 96, &few, 8));
+  ASSERT_TRUE(less);
+  ASSERT_EQ(less->gaps.size(), 1u);
+  EXPECT_NE(less->gaps[0].why.find("room for 1048576"), std::string::npos) << less->gaps[0].why;
 }
 
 TEST(KdumpFile, IndexingManySegmentsShowsProgressAndCanBeStopped) {
