@@ -1,12 +1,12 @@
 #include "app/stack_command.h"
 
-#include "app/expression.h"
+#include "app/cid.h"
 #include "app/views/view.h"
 
 namespace unhang::app {
 
 Result<Node> show_stack(Session& session, const std::vector<std::string>& args, bool home_words) {
-  const VirtAddr va = args.empty() ? session.current_thread() : TRY(evaluate(session, args[0]));
+  const VirtAddr va = args.empty() ? session.current_thread() : TRY(thread_of(session, args[0]));
   const nt::Thread t = TRY(nt::read_thread(session.target(), va));
   const stack::ThreadStack s = session.stacks().make(t);
   Node n = Node::shaped("stack");

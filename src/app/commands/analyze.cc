@@ -38,17 +38,28 @@ bool hosts_terminal_services(const waits::ProcessNode& p) {
          (c.find("termsvcs") != c.npos || c.find("termservice") != c.npos);
 }
 
+// An address, or what the report calls a thread: "3536.3428", or 3428 alone. Null: there is none.
+VirtAddr entry_thread(Session& session, const std::string& name) {
+  const waits::World& w = session.world();
+  if (const auto va = evaluate(session, name); va && w.thread(*va) != nullptr) return *va;
+  for (const waits::ThreadNode& t : w.threads)
+    if (!t.idle_thread &&
+        (fmt::format("{}.{}", t.thread.pid, t.thread.tid) == name || std::to_string(t.thread.tid) == name))
+      return t.thread.address;
+  return {};
+}
+
 // The threads to start from. An empty list with a message: the user named what is not there.
 std::vector<VirtAddr> entry_threads(Session& session, const Options& o, std::string& message) {
   std::vector<VirtAddr> threads;
   const waits::World& w = session.world();
   if (!o.thread.empty()) {
-    const auto va = evaluate(session, o.thread);
-    if (!va || w.thread(*va) == nullptr) {
+    const VirtAddr va = entry_thread(session, o.thread);
+    if (va.is_null()) {
       message = fmt::format("{}: no such thread in the dump", o.thread);
       return threads;
     }
-    threads.push_back(*va);
+    threads.push_back(va);
   }
   for (const waits::ProcessNode& p : w.processes) {
     const std::string name = lower(p.process.name);
@@ -97,7 +108,8 @@ void set_up(CLI::App& app, int& status) {
   app.add_option("--symptom", o->symptom, "start from what users see: rdp-logon")
       ->check(CLI::IsMember({"rdp-logon"}));
   app.add_option("--process", o->process, "start from the threads of a process: its name or PID");
-  app.add_option("--thread", o->thread, "start from a thread: its address");
+  app.add_option("--thread", o->thread,
+                 "start from a thread: its address, or PID.TID as the report names it");
   app.add_option("--scan-ms", o->scan_ms, "time that searching all memory for NTFS records may take")
       ->capture_default_str();
   app.add_flag("--why", o->why,

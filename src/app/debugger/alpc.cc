@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "app/cid.h"
 #include "app/command.h"
 #include "app/expression.h"
 #include "app/lines.h"
@@ -81,9 +82,8 @@ Result<Node> port(Session& session, VirtAddr va) {
 // The ports that a process has handles to: its own, and those of its connections.
 Result<Node> ports_of(Session& session, VirtAddr which) {
   const waits::World& w = session.world();
-  const auto p = std::find_if(w.processes.begin(), w.processes.end(), [&](const waits::ProcessNode& x) {
-    return x.process.address == which || x.process.pid == which.value();
-  });
+  const auto p = std::find_if(w.processes.begin(), w.processes.end(),
+                              [&](const waits::ProcessNode& x) { return x.process.address == which; });
   if (p == w.processes.end()) return fail(Why::unsupported, "no such process in the dump");
   Node n = lines_node();
   std::vector<std::pair<nt::AlpcPort, std::string>> own, connected;
@@ -118,8 +118,8 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
   const bool is_process = args.size() == 2 && (args[0] == "/lpp" || args[0] == "/LPP");
   if (!is_message && !is_port && !is_process)
     return fail(Why::unsupported, "usage: !alpc /m MESSAGE, !alpc /p PORT or !alpc /lpp PROCESS");
+  if (is_process) return ports_of(session, TRY(process_of(session, args[1])));
   const VirtAddr va = TRY(evaluate(session, args[1]));
-  if (is_process) return ports_of(session, va);
   return is_message ? message(session, va) : port(session, va);
 }
 

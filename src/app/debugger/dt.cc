@@ -106,8 +106,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
           opened != nullptr && opened->symbols() != nullptr && opened->symbols()->find_type(type_name))
         layout = opened->symbols();
   if (layout == nullptr)
-    return fail(Error{.why = Why::no_member,
-                      .detail = "the type is unknown: neither in the symbols nor in the built-in layouts"});
+    return fail(Why::unsupported, "neither the symbols nor the built-in layouts have this type");
   const symbols::Type type = *layout->find_type(type_name);
   VirtAddr address{};
   bool has_address = false;

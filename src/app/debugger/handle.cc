@@ -1,4 +1,5 @@
 // !handle [handle [flags [process]]]: handles of a process.
+#include "app/cid.h"
 #include "app/command.h"
 #include "app/expression.h"
 #include "app/table.h"
@@ -12,18 +13,10 @@ namespace {
 Result<Node> run(Session& session, const std::vector<std::string>& args) {
   const u64 wanted = args.empty() ? 0 : TRY(evaluate(session, args[0])).value();
   VirtAddr process = session.current_process();
-  if (args.size() > 2) {
-    process = TRY(evaluate(session, args[2]));
-    if (!is_kernel(process)) {
-      const u64 pid = process.value();
-      process = {};
-      for (const VirtAddr va : nt::list_processes(session.target()).processes)
-        if (const auto p = nt::read_process(session.target(), va); p && p->pid == pid) process = va;
-      if (process.is_null())
-        return fail(Error{.why = Why::unsupported, .detail = "no process with that PID"});
-    }
-  }
+  if (args.size() > 2) process = TRY(process_of(session, args[2]));
   const nt::Process p = TRY(nt::read_process(session.target(), process));
+  if (p.object_table.is_null())
+    return fail(Why::unsupported, "the process has no handle table; name another: !handle 0 3 PID");
   const nt::HandleWalk walk = session.objects().handles(p.object_table);
   Node n = table_node({{"handle", "Handle"},
                        {"object", "Object"},

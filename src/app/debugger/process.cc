@@ -1,6 +1,7 @@
 // !process 0 0, !process 0 7, !process address [flags] [image].
 #include <algorithm>
 
+#include "app/cid.h"
 #include "app/command.h"
 #include "app/expression.h"
 #include "app/views/view.h"
@@ -17,17 +18,16 @@ bool same_name(std::string_view a, std::string_view b) {
 Result<Node> run(Session& session, const std::vector<std::string>& args) {
   // A name in the address's place is what many type first.
   const bool by_name = !args.empty() && args[0].find(".exe") != std::string::npos;
-  const VirtAddr which = args.empty() ? session.current_process()
-                         : by_name    ? VirtAddr()
-                                      : TRY(evaluate(session, args[0]));
+  const bool all_of_them = by_name || (!args.empty() && TRY(evaluate(session, args[0])).is_null());
   const u64 flags = args.size() > 1 ? TRY(evaluate(session, args[1])).value() : 3;
   const std::string image = by_name ? args[0] : args.size() > 2 ? args[2] : "";
   const ProcessParts parts{.details = (flags & 1) != 0,
                            .threads = (flags & 6) != 0,
                            .thread = {.waits = (flags & 2) != 0, .stack = (flags & 6) == 6}};
-  // A small number is a PID, as the debugger takes it too.
-  const bool by_pid = which.value() != 0 && !is_kernel(which);
-  if (is_kernel(which)) return process_node(session, TRY(nt::read_process(session.target(), which)), parts);
+  if (!all_of_them) {
+    const VirtAddr which = args.empty() ? session.current_process() : TRY(process_of(session, args[0]));
+    return process_node(session, TRY(nt::read_process(session.target(), which)), parts);
+  }
   Node all = Node::list();
   for (const VirtAddr va : nt::list_processes(session.target()).processes) {
     const auto p = nt::read_process(session.target(), va);
@@ -38,11 +38,10 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
       all.add(std::move(bad));
       continue;
     }
-    if (by_pid && p->pid != which.value()) continue;
     if (!image.empty() && !same_name(p->name, image)) continue;
     all.add(process_node(session, *p, parts));
   }
-  if (all.empty()) return fail(Error{.why = Why::unsupported, .detail = "no such process in the dump"});
+  if (all.empty()) return fail(Error{.why = Why::unsupported, .detail = "no process of that name"});
   return all;
 }
 

@@ -39,6 +39,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     }
   }
   if (!any) return fail(Error{.why = Why::unsupported, .detail = "no module of that name"});
+  if (n["lines"].empty()) n["note"] = "No symbol of that name; `lm` shows which modules have symbols.";
   if (n["lines"].size() >= kMostShown) n["note"] = "*** stopped after 10000 symbols";
   return n;
 }

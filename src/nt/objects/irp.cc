@@ -36,6 +36,13 @@ Result<Irp> read_irp(const Target& target, VirtAddr va) {
   Irp irp{.address = va};
   irp.size = o.value_or(IRP::Size, 0);
   irp.stack_count = TRY(o[IRP::StackCount]);
+  // A thread begins like an IRP: its dispatcher type is 6 too.
+  if (irp.stack_count == 0)
+    return fail(Error{.why = Why::implausible,
+                      .va = va,
+                      .type = "_IRP",
+                      .member = "StackCount",
+                      .detail = "not an IRP: it has no stack locations"});
   irp.current_location = TRY(o[IRP::CurrentLocation]);
   if (irp.stack_count > kMostLocations || irp.current_location > irp.stack_count + 1)
     return fail(Error{.why = Why::implausible,
