@@ -92,10 +92,10 @@ bool StackMaker::dynamic_code(PhysAddr dtb, VirtAddr va) {
 
 std::string StackMaker::symbolize(VirtAddr va, PhysAddr dtb, VirtAddr peb) {
   const nt::Module* module = nullptr;
-  return symbolize(va, dtb, peb, module);
+  return std::string(symbolize(va, dtb, peb, module));
 }
 
-std::string StackMaker::symbolize(VirtAddr va, PhysAddr dtb, VirtAddr peb, const nt::Module*& module) {
+std::string_view StackMaker::symbolize(VirtAddr va, PhysAddr dtb, VirtAddr peb, const nt::Module*& module) {
   if (is_kernel(va)) {
     module = target_.module_at(va);
     const auto [it, added] = kernel_symbols_.try_emplace(va);
@@ -107,13 +107,20 @@ std::string StackMaker::symbolize(VirtAddr va, PhysAddr dtb, VirtAddr peb, const
   }
   UserSide& side = user_side(dtb, peb);
   const auto at = user_image(side, target_.space(dtb), va);
-  if (!at) return dynamic_code(dtb, va) ? hex(va) + " [JIT/dynamic code]" : hex(va);
+  const auto kept = [&](std::string text) {
+    return std::string_view(*user_symbols_.insert(std::move(text)).first);
+  };
+  if (!at) return kept(dynamic_code(dtb, va) ? hex(va) + " [JIT/dynamic code]" : hex(va));
   module = side.modules.find(va);
-  if (const auto named = module->name_of(va)) return fmt::format("{}!{}", module->name(), named->text);
-  return fmt::format("{}+{:#x}", module->name(), va - module->base());
+  if (const auto named = module->name_of(va)) return kept(fmt::format("{}!{}", module->name(), named->text));
+  return kept(fmt::format("{}+{:#x}", module->name(), va - module->base()));
 }
 
 void StackMaker::add(ThreadStack& out, const Unwound& unwound, const User& user) {
+  const size_t count = out.frames.size() + unwound.frames.size();
+  out.frames.reserve(count);
+  out.symbols.reserve(count);
+  out.modules.reserve(count);
   for (const Frame& f : unwound.frames) {
     const nt::Module* module = nullptr;
     out.frames.push_back(f);

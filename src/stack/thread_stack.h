@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "nt/objects/loader.h"
 #include "nt/objects/thread.h"
@@ -16,9 +17,9 @@ namespace unhang::stack {
 
 struct ThreadStack {
   std::vector<Frame> frames;
-  std::vector<std::string> symbols;  // one for each frame: "nt!KiSwapContext+0x7a"
-  // One for each frame; null: in no module. They live as long as the target and the StackMaker.
-  std::vector<const nt::Module*> modules;
+  // One of each for each frame; they live as long as the target and the StackMaker.
+  std::vector<std::string_view> symbols;        // "nt!KiSwapContext+0x7a"
+  std::vector<const nt::Module*> modules;       // null: in no module
   std::string start;                            // "registers of CPU 1", "switch frame"
   StackEnd kernel_stop = StackEnd::no_context;  // how the kernel part ended
   std::string kernel_end;                       // the same in words
@@ -67,7 +68,7 @@ class StackMaker {
   void add_x86_modules(UserSide& side, PhysAddr dtb, VirtAddr peb32);
   // Code in memory of the process that no image has: what a just-in-time compiler makes.
   bool dynamic_code(PhysAddr dtb, VirtAddr va);
-  std::string symbolize(VirtAddr va, PhysAddr dtb, VirtAddr peb, const nt::Module*& module);
+  std::string_view symbolize(VirtAddr va, PhysAddr dtb, VirtAddr peb, const nt::Module*& module);
   std::optional<ImageAt> user_image(UserSide& side, const Source<VirtAddr>& space, VirtAddr va);
   FindImage kernel_images() const;
   void unwind_kernel(ThreadStack& out, const Registers& start, const UnwindOptions& options,
@@ -78,7 +79,9 @@ class StackMaker {
 
   const nt::Target& target_;
   std::map<PhysAddr, UserSide> users_;
-  std::unordered_map<VirtAddr, std::string> kernel_symbols_;  // the same few addresses are on most stacks
+  // The same few addresses are on most stacks.
+  std::unordered_map<VirtAddr, std::string> kernel_symbols_;
+  std::unordered_set<std::string> user_symbols_;
 };
 
 }  // namespace unhang::stack

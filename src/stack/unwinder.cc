@@ -38,6 +38,7 @@ class Unwinder {
 
   Unwound run(const Registers& start) {
     Unwound out;
+    out.frames.reserve(16);  // as most stacks are
     r_ = start;
     FrameKind kind = options_.start_is_call ? FrameKind::call : FrameKind::start;
     Confidence trust = Confidence::exact;

@@ -33,14 +33,14 @@ constexpr std::string_view kDpcFunctions[] = {"nt!KiRetireDpcList", "nt!KiExecut
 // Where idle processors rest.
 constexpr std::string_view kIdleModules[] = {"nt", "hal", "intelppm", "amdppm", "processr"};
 
-bool is(const std::string& symbol, std::span<const std::string_view> names) {
-  const std::string_view name = std::string_view(symbol).substr(0, symbol.find('+'));
+bool is(std::string_view symbol, std::span<const std::string_view> names) {
+  const std::string_view name = symbol.substr(0, symbol.find('+'));
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 }  // namespace
 
-std::string module_of(const std::string& symbol) {
+std::string_view module_of(std::string_view symbol) {
   return symbol.substr(0, symbol.find_first_of("!+"));
 }
 
@@ -67,7 +67,7 @@ bool in_deferred_procedure(const World& world, const ThreadNode& thread) {
     has_registers = cpu.state.has_value();
   }
   if (!thread.idle_thread || !has_registers || thread.stack.symbols.empty()) return false;
-  const std::string module = module_of(thread.stack.symbols.front());
+  const std::string_view module = module_of(thread.stack.symbols.front());
   return !module.empty() &&
          std::find(std::begin(kIdleModules), std::end(kIdleModules), module) == std::end(kIdleModules);
 }

@@ -19,6 +19,6 @@ std::optional<size_t> dpc_frame(const stack::ThreadStack& stack);
 bool in_deferred_procedure(const World& world, const ThreadNode& thread);
 
 // The module of a symbol: "netkvm" of "netkvm!RxDpc+0x12".
-std::string module_of(const std::string& symbol);
+std::string_view module_of(std::string_view symbol);
 
 }  // namespace unhang::waits

@@ -24,11 +24,12 @@ std::string blocker(const stack::ThreadStack& s) {
                                                   "nt!KeRemovePriQueue",
                                                   "nt!KeWaitForGate",
                                                   "nt!KeWaitForAlertByThreadId"};
-  for (const std::string& symbol : s.symbols) {
-    const std::string_view name = std::string_view(symbol).substr(0, symbol.find('+'));
-    if (std::find(std::begin(kWaiting), std::end(kWaiting), name) == std::end(kWaiting)) return symbol;
+  for (std::string_view symbol : s.symbols) {
+    const std::string_view name = symbol.substr(0, symbol.find('+'));
+    if (std::find(std::begin(kWaiting), std::end(kWaiting), name) == std::end(kWaiting))
+      return std::string(symbol);
   }
-  return s.symbols.empty() ? "Stack paged out or missing: " + s.kernel_end : s.symbols.back();
+  return s.symbols.empty() ? "Stack paged out or missing: " + s.kernel_end : std::string(s.symbols.back());
 }
 
 Result<Node> run(Session& session, const std::vector<std::string>& args) {
@@ -46,7 +47,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
       // 0 hides threads whose stack is not there; 1 and 2 show them; 2 adds the whole stack.
       if (detail == 0 && t.stack.frames.empty()) continue;
       bool match = filter.empty();
-      for (const std::string& s : t.stack.symbols) match |= s.find(filter) != s.npos;
+      for (std::string_view s : t.stack.symbols) match |= s.find(filter) != s.npos;
       if (!match) continue;
       if (!head)
         add(fmt::format("                            [{:016x} {}]", p.process.address.value(),
@@ -60,7 +61,7 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
       line["thread"] = t.thread.address;
       line["blocker"] = blocker(t.stack);
       if (detail == 2)
-        for (const std::string& s : t.stack.symbols)
+        for (std::string_view s : t.stack.symbols)
           add(fmt::format("                                                          {}", s));
     }
   }

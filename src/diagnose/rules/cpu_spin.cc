@@ -16,7 +16,7 @@ constexpr u64 kLoopMs = 5000, kStarvedMs = 1000, kLongDpcMs = 1000;
 constexpr u64 kInterruptFlag = 1 << 9;
 
 // Modules that work for others: who called them, or what they called, is the one to name.
-bool is_system_module(const std::string& module) {
+bool is_system_module(std::string_view module) {
   static constexpr std::string_view kNames[] = {"nt",     "hal",      "Ntfs",   "ntfs",       "fltmgr",
                                                 "FLTMGR", "refs",     "win32k", "win32kfull", "win32kbase",
                                                 "ndis",   "storport", "tcpip"};
@@ -24,9 +24,9 @@ bool is_system_module(const std::string& module) {
 }
 
 // The first frame outside of the kernel: whose code it is.
-size_t driver_frame(const std::vector<std::string>& symbols, size_t from) {
+size_t driver_frame(const std::vector<std::string_view>& symbols, size_t from) {
   for (size_t i = from; i < symbols.size(); i++)
-    if (const std::string m = waits::module_of(symbols[i]); m != "nt" && m != "hal") return i;
+    if (const std::string_view m = waits::module_of(symbols[i]); m != "nt" && m != "hal") return i;
   return std::min(from, symbols.size() - 1);
 }
 
@@ -92,7 +92,7 @@ void finish(Context& c, Finding& f, VirtAddr thread, std::vector<VirtAddr> starv
 
 // "a deferred procedure (DPC) of netkvm", "System 4.120 for avfilter". A DPC borrows the stack of whatever
 // thread it interrupted: the thread is innocent.
-std::string what_runs(Context& c, const ThreadNode& t, const std::string& driver) {
+std::string what_runs(Context& c, const ThreadNode& t, std::string_view driver) {
   return waits::in_deferred_procedure(c.world, t) ? fmt::format("a deferred procedure (DPC) of {}", driver)
                                                   : fmt::format("{} for {}", c.who(t.thread.address), driver);
 }
@@ -130,7 +130,7 @@ const ThreadNode* holder_of_lock(const Context& c, const ThreadNode& t) {
 bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Finding>& findings) {
   const auto spin = waits::spin_frame(t.stack);
   if (!spin) return false;
-  const std::vector<std::string>& s = t.stack.symbols;
+  const std::vector<std::string_view>& s = t.stack.symbols;
   // Who asked for the lock: the first frame outside of the kernel, else the one above.
   const size_t caller = driver_frame(s, *spin + 1);
   const ThreadNode* holder = holder_of_lock(c, t);
@@ -178,9 +178,9 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
 
 // A loop in a driver's own code: it has not waited for long, and somebody suffers from that.
 void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Finding>& findings) {
-  const std::vector<std::string>& s = t.stack.symbols;
+  const std::vector<std::string_view>& s = t.stack.symbols;
   if (cpu.state->user_mode() || s.empty()) return;
-  const std::string module = waits::module_of(s[driver_frame(s, 0)]);
+  const std::string module(waits::module_of(s[driver_frame(s, 0)]));
   if (is_system_module(module)) return;
   const Irql irql = irql_of(c, cpu, t);
   const bool in_dpc = waits::in_deferred_procedure(c.world, t);

@@ -14,8 +14,8 @@ using waits::IoClass;
 // names are known without symbols.
 bool rpc_over_socket(const ThreadNode& t, const IrpNode& irp) {
   if (waits::driver_short_name(irp.driver) != "afd") return false;
-  return std::any_of(t.stack.symbols.begin(), t.stack.symbols.end(), [](const std::string& s) {
-    const std::string_view module = std::string_view(s).substr(0, s.find_first_of("!+"));
+  return std::any_of(t.stack.symbols.begin(), t.stack.symbols.end(), [](std::string_view s) {
+    const std::string_view module = s.substr(0, s.find_first_of("!+"));
     return module == "rpcrt4" || module == "RPCRT4";
   });
 }

@@ -30,7 +30,7 @@ bool may_wait_for_one(const ThreadNode& t) {
 // Whether the function names on the stack say that it waits for a critical section: ntdll exports some of
 // them; without symbols there may be none.
 bool says_critical_section(const ThreadNode& t) {
-  return std::any_of(t.stack.symbols.begin(), t.stack.symbols.end(), [](const std::string& s) {
+  return std::any_of(t.stack.symbols.begin(), t.stack.symbols.end(), [](std::string_view s) {
     return s.find("!RtlpWaitOnCriticalSection") != s.npos || s.find("!RtlpEnterCriticalSection") != s.npos ||
            s.find("!RtlEnterCriticalSection") != s.npos || s.find("!RtlpWaitForCriticalSection") != s.npos;
   });

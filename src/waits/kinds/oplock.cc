@@ -17,7 +17,7 @@ constexpr size_t kCodeArgument = 2;  // third parameter of a file system control
 constexpr size_t kMostCandidates = 8;
 
 bool in_oplock_package(const ThreadNode& t) {
-  return std::any_of(t.stack.symbols.begin(), t.stack.symbols.end(), [](const std::string& s) {
+  return std::any_of(t.stack.symbols.begin(), t.stack.symbols.end(), [](std::string_view s) {
     return s.starts_with("nt!FsRtl") && s.find("plock") != s.npos;
   });
 }

@@ -53,8 +53,8 @@ constexpr std::string_view kIdleFunctions[] = {"nt!KeRemoveQueue",
 bool on_stack(const ThreadNode& t, std::string_view& function) {
   constexpr size_t kInnermost = 8;
   for (size_t i = 0; i < t.stack.symbols.size() && i < kInnermost; i++) {
-    const std::string& s = t.stack.symbols[i];
-    const std::string_view name = std::string_view(s).substr(0, s.find('+'));
+    const std::string_view s = t.stack.symbols[i];
+    const std::string_view name = s.substr(0, s.find('+'));
     for (const std::string_view idle : kIdleFunctions)
       if (name == idle) {
         function = idle;

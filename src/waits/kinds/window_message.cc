@@ -16,9 +16,9 @@ namespace {
 
 constexpr size_t kMostCandidates = 8;
 
-bool names(const std::string& symbol, std::string_view function) {
+bool names(std::string_view symbol, std::string_view function) {
   const auto mark = symbol.find('!');
-  return mark != symbol.npos && std::string_view(symbol).substr(mark + 1).starts_with(function);
+  return mark != symbol.npos && symbol.substr(mark + 1).starts_with(function);
 }
 
 // Only up to where user mode ends: farther out, the same call may have led to a window procedure that waits.
