@@ -172,6 +172,10 @@ def set_up(folder):
             os.makedirs(name, exist_ok=True)
             subprocess.run(["mount", "-t", "tmpfs", "none", name], check=True)
         pathlib.Path("/etc/libvirt/qemu.conf").write_text(CONFIGURATION)
+        # The driver looks its default user up before it reads its configuration; Debian's libvirt-daemon-system,
+        # which starts daemons, would make it.
+        known_as(folder, "/etc/passwd", "libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin")
+        known_as(folder, "/etc/group", "libvirt-qemu:x:64055:")
         return "qemu:///system"
     os.environ["LIBVIRT_AUTOSTART"] = "0"  # virsh would start another one
     for variable in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"):
@@ -180,6 +184,17 @@ def set_up(folder):
     (config_home() / "libvirt").mkdir()
     (config_home() / "libvirt/qemu.conf").write_text('stdio_handler="file"\nsecurity_driver="none"\n')
     return "qemu:///session"
+
+
+def known_as(folder, path, entry):
+    """Adds a line to what this mount namespace sees of a file."""
+    text = pathlib.Path(path).read_text()
+    if text.startswith(entry.split(":")[0] + ":") or "\n" + entry.split(":")[0] + ":" in text:
+        return
+    mine = folder / pathlib.Path(path).name
+    mine.write_text(text.rstrip("\n") + "\n" + entry + "\n")
+    mine.chmod(0o644)
+    subprocess.run(["mount", "--bind", mine, path], check=True)
 
 
 def test_inside(judge, images):

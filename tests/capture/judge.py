@@ -27,7 +27,7 @@ class Judge:
     def holds(self, what, truth, found=""):
         self.equal(f"{what} {found}".strip(), True, bool(truth))
 
-    def start(self, *arguments, **options):
+    def start(self, *arguments):
         return subprocess.Popen(
             [self.unhang, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
@@ -35,7 +35,8 @@ class Judge:
             stderr=subprocess.PIPE,
             text=True,
             env=self.environment(),
-            **options,
+            # A shell's background jobs ignore it, and so would the program.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *arguments, prefix=(), largest_file=None):

@@ -169,9 +169,10 @@ Outcome<Taken> take(const std::shared_ptr<Host>& host, const std::string& format
   if (!work.ended(milliseconds(0)))
     return trouble("the host does not answer; when it does, it drops the dump and lets the guest run");
   const Outcome<void> said = work.result();
-  const Outcome<void> dumped = Interrupt::signal() != 0 ? interrupted() : said;
   const auto runs = see_that_it_runs(*host, t.before);
   if (!runs) return trouble(fmt::format("THE GUEST MAY NOT RUN AGAIN: {}", runs.error().sentence));
+  // Asked last: whoever interrupts while the guest still stands does not want the dump.
+  const Outcome<void> dumped = Interrupt::signal() != 0 ? interrupted() : said;
   for (const auto* failed : {&drained, &dumped})
     if (!*failed) return std::unexpected(about(path, failed->error()));
   if (sink.size() == 0) return trouble("the host says that it is done, and has written nothing");

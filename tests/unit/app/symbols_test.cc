@@ -207,6 +207,7 @@ TEST_F(SymbolsCommand, InterruptedFetchLeavesNothing) {
     if (std::freopen(path("out").c_str(), "w", stdout) == nullptr ||
         std::freopen(path("err").c_str(), "w", stderr) == nullptr)
       _exit(99);
+    signal(SIGINT, SIG_DFL);  // a shell's background jobs ignore it
     const std::string from = fmt::format("srv*{}*{}", store, server);
     execl(program.c_str(), "unhang", "symbols", "fetch", dump().c_str(), "--symbol-path", from.c_str(),
           nullptr);
