@@ -4,7 +4,7 @@
 
 namespace unhang::app {
 
-Result<VirtAddr> process_of(const Session& session, std::string_view word) {
+Result<VirtAddr> process_of(Session& session, std::string_view word) {
   const VirtAddr va = TRY(evaluate(session, word));
   if (is_kernel(va)) return va;
   for (const VirtAddr p : nt::list_processes(session.target()).processes)

@@ -7,7 +7,7 @@
 namespace unhang::app {
 
 // word: an expression; what is no kernel address is a PID. Errors: evaluate's, and no such process.
-Result<VirtAddr> process_of(const Session& session, std::string_view word);
+Result<VirtAddr> process_of(Session& session, std::string_view word);
 // The same for threads and their TIDs.
 Result<VirtAddr> thread_of(Session& session, std::string_view word);
 

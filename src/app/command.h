@@ -1,6 +1,7 @@
 // The two kinds of commands: what stands behind `unhang` on the command line, and what `run` executes.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,9 @@ struct DebuggerCommand {
 void add_common_options(CLI::App& app, CommonOptions& options);
 // Opens a session, or prints one sentence and returns nothing; status is then set.
 std::unique_ptr<Session> open_session(const CommonOptions& options, int& status);
+// The two steps of it, for who has something to say of a dump without a Windows.
+std::optional<dump::DumpFile> open_dump(const CommonOptions& options, int& status);
+std::unique_ptr<Session> open_session(dump::DumpFile dump, const CommonOptions& options, int& status);
 // Prints a node as text to standard output, or writes JSON where the user wants it. Returns an Exit.
 int output(const Node& node, const CommonOptions& options);
 // "unhang: ..." on standard error.

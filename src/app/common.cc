@@ -41,23 +41,38 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
       ->type_name("[FILE]");
 }
 
-std::unique_ptr<Session> open_session(const CommonOptions& options, int& status) {
-  nt::TargetOptions target = options.target;
-  target.dump.progress = progress_line();
-  target.cache = options.no_cache ? "" : symbols::Store::default_cache();
-  for (const std::string& path : target.symbol_paths)
+std::optional<dump::DumpFile> open_dump(const CommonOptions& options, int& status) {
+  status = kUserError;
+  for (const std::string& path : options.target.symbol_paths)
     if (access(path.c_str(), R_OK) != 0) {
       complain(fmt::format("{}: no such symbol file or directory, or not readable", path));
-      status = kUserError;
-      return nullptr;
+      return std::nullopt;
     }
-  for (const std::string& path : target.image_paths)
+  for (const std::string& path : options.target.image_paths)
     if (access(path.c_str(), R_OK | X_OK) != 0) {
       complain(fmt::format("{}: no such folder of image files, or not readable", path));
-      status = kUserError;
-      return nullptr;
+      return std::nullopt;
     }
-  auto opened = nt::Target::open(options.dump, target);
+  dump::OpenOptions how = options.target.dump;
+  how.progress = progress_line();
+  auto dump = dump::open_dump(options.dump, how);
+  if (!dump) {
+    complain(fmt::format("{}: {}", options.dump, text(dump.error())));
+    return std::nullopt;
+  }
+  status = kDone;
+  return std::move(*dump);
+}
+
+std::unique_ptr<Session> open_session(const CommonOptions& options, int& status) {
+  auto dump = open_dump(options, status);
+  return dump ? open_session(std::move(*dump), options, status) : nullptr;
+}
+
+std::unique_ptr<Session> open_session(dump::DumpFile dump, const CommonOptions& options, int& status) {
+  nt::TargetOptions target = options.target;
+  target.cache = options.no_cache ? "" : symbols::Store::default_cache();
+  auto opened = nt::Target::open(std::move(dump), target);
   if (!opened) {
     complain(fmt::format("{}: {}", options.dump, text(opened.error())));
     status = kUserError;

@@ -38,6 +38,8 @@ const DebuggerCommand* find_command(std::string_view name) {
 Result<Node> run_line(Session& session, const std::string& line) {
   std::vector<std::string> words = words_of(line);
   if (words.empty()) return Node::map();
+  // "~1": the number is part of the word.
+  if (words.front().starts_with('~')) words.assign({"~", words.front().substr(1)});
   const DebuggerCommand* command = find_command(words.front());
   if (command == nullptr)
     return fail(Error{.why = Why::unsupported, .detail = "no such command; `unhang run --help` lists them"});

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "app/registers.h"
 #include "memory/read.h"
 
 namespace unhang::app {
@@ -14,7 +15,7 @@ std::unexpected<Error> bad(const char* detail) {
 
 class Parser {
  public:
-  Parser(const Session& session, std::string_view text) : session_(session), text_(text) {}
+  Parser(Session& session, std::string_view text) : session_(session), text_(text) {}
 
   Result<u64> parse() {
     const u64 v = TRY(sum(0));
@@ -66,6 +67,11 @@ class Parser {
     if (word.empty()) return bad("not an address or expression");
     if (word == "@$thread") return session_.current_thread().value();
     if (word == "@$proc") return session_.current_process().value();
+    if (word.front() == '@') {
+      const auto value = TRY(current_registers(session_)).find(word.substr(1));
+      if (!value) return bad("no such register");
+      return *value;
+    }
     if (const auto n = number(word)) return *n;
     return symbol(word);
   }
@@ -103,13 +109,13 @@ class Parser {
     return bad("not an address, and no symbol or module of that name");
   }
 
-  const Session& session_;
+  Session& session_;
   std::string_view text_;
 };
 
 }  // namespace
 
-Result<VirtAddr> evaluate(const Session& session, std::string_view expression) {
+Result<VirtAddr> evaluate(Session& session, std::string_view expression) {
   return VirtAddr(TRY(Parser(session, expression).parse()));
 }
 

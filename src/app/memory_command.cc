@@ -1,9 +1,12 @@
 #include "app/memory_command.h"
 
+#include <span>
+
 #include "app/expression.h"
 #include "app/lines.h"
 #include "base/bytes.h"
 #include "base/format.h"
+#include "base/utf.h"
 #include "memory/read.h"
 
 namespace unhang::app {
@@ -11,6 +14,7 @@ namespace unhang::app {
 namespace {
 
 constexpr u64 kMostItems = 0x10000;
+constexpr u64 kMostCharacters = 512, kCharactersPerLine = 32;
 
 // "L20", or an end address.
 Result<u64> count_of(Session& session, const std::vector<std::string>& args, VirtAddr start, u64 unit,
@@ -52,9 +56,10 @@ std::string characters(const memory::Sparse& m, u64 from, u64 to) {
 
 }  // namespace
 
-Result<Node> show_memory(Session& session, const std::vector<std::string>& args, u64 unit, bool symbols) {
+Result<Node> show_memory(Session& session, const std::vector<std::string>& args, u64 unit, Beside beside) {
   if (args.empty()) return fail(Error{.why = Why::unsupported, .detail = "it needs an address"});
   const VirtAddr start = TRY(evaluate(session, args[0]));
+  const bool symbols = beside == Beside::symbols;
   const u64 count = TRY(count_of(session, args, start, unit, symbols ? 16 : 128 / unit));
   const memory::Sparse m = memory::read_sparse(session.space(start), start, count * unit);
   Node n = lines_node();
@@ -71,7 +76,8 @@ Result<Node> show_memory(Session& session, const std::vector<std::string>& args,
                              ? Node(fmt::format("0x{}", item(m, j * unit, unit == 8 ? 8 : unit)))
                              : Node());
     }
-    if (unit == 1) text += "  " + characters(m, i, std::min(count, i + per_line));
+    if (beside == Beside::characters)
+      text += "  " + characters(m, i * unit, std::min(count, i + per_line) * unit);
     if (symbols && m.has(i * unit, 8)) {
       const std::string symbol = session.target().symbolize(VirtAddr(ByteView(m.bytes).at<u64>(i * unit)));
       if (!symbol.empty()) {
@@ -83,6 +89,32 @@ Result<Node> show_memory(Session& session, const std::vector<std::string>& args,
     n["lines"].add(std::move(line));
   }
   if (!m.holes.empty()) n["note"] = fmt::format("*** {}", text(m.holes.front().error));
+  return n;
+}
+
+Result<Node> show_text(Session& session, const std::vector<std::string>& args, u64 unit) {
+  if (args.empty()) return fail(Error{.why = Why::unsupported, .detail = "it needs an address"});
+  const VirtAddr start = TRY(evaluate(session, args[0]));
+  const u64 count = TRY(count_of(session, args, start, unit, kMostCharacters));
+  const memory::Sparse m = memory::read_sparse(session.space(start), start, count * unit);
+  if (!m.has(0, unit)) return fail(m.holes.front().error);
+  const auto character = [&](u64 i) { return unit == 1 ? m.bytes[i] : ByteView(m.bytes).at<u16>(i * 2); };
+  u64 length = 0;
+  while (length < count && m.has(length * unit, unit) && character(length) != 0) length++;
+  const bool cut = length < count && !m.has(length * unit, unit);
+  Node n = lines_node();
+  n["address"] = start;
+  std::string whole;
+  for (u64 i = 0; i < std::max<u64>(length, 1); i += kCharactersPerLine) {
+    const auto bytes =
+        std::span<const u8>(m.bytes).subspan(i * unit, std::min(length - i, kCharactersPerLine) * unit);
+    const std::string line =
+        unit == 2 ? utf16_to_utf8(bytes) : printable(std::string(bytes.begin(), bytes.end()));
+    add_line(n, fmt::format("{}  \"{}\"", start + i * unit, line));
+    whole += line;
+  }
+  n["value"] = std::move(whole);
+  if (cut) n["note"] = fmt::format("*** {}", text(m.holes.front().error));
   return n;
 }
 

@@ -1,4 +1,4 @@
-// What db, dd, dq and dps share: a range of memory, line by line.
+// What the d commands share: a range of memory, line by line.
 #pragma once
 
 #include "app/session.h"
@@ -6,7 +6,13 @@
 
 namespace unhang::app {
 
-// unit: bytes of one item. symbols: one item a line with the symbol it points to. Missing bytes are "??".
-Result<Node> show_memory(Session& session, const std::vector<std::string>& args, u64 unit, bool symbols);
+// What stands beside the values: their characters, or the symbols that they point to (one item a line then).
+enum class Beside { nothing, characters, symbols };
+
+// unit: bytes of one item. Missing bytes are "??".
+Result<Node> show_memory(Session& session, const std::vector<std::string>& args, u64 unit, Beside beside);
+
+// Text up to its NUL, of 8-bit or 16-bit characters. Errors: those of reading the first one.
+Result<Node> show_text(Session& session, const std::vector<std::string>& args, u64 unit);
 
 }  // namespace unhang::app

@@ -6,7 +6,7 @@ namespace unhang::app {
 
 namespace {
 Result<Node> run(Session& session, const std::vector<std::string>& args) {
-  return show_memory(session, args, 1, false);
+  return show_memory(session, args, 1, Beside::characters);
 }
 }  // namespace
 

@@ -65,19 +65,30 @@ Node stack_node(const stack::ThreadStack& stack, const Source<VirtAddr>* args) {
   return list;
 }
 
-Node dump_node(const nt::Target& target) {
-  const dump::DumpFile& d = target.dump();
+namespace {
+
+Node dump_node(const dump::DumpFile& d, const dump::PageSource<PhysAddr>* physical, u64 cpu_count) {
   Node n = Node::map();
   n["path"] = d.file->path();
   n["format"] = d.format;
   n["description"] = d.description;
   n["size"] = d.file->size();
-  n["cpu_count"] = u64{target.cpus().size()};
+  n["cpu_count"] = cpu_count;
   u64 memory = 0;
-  if (target.physical() != nullptr)
-    for (const auto& r : target.physical()->ranges()) memory += r.size;
-  n["physical_memory"] = target.physical() != nullptr ? Node(memory) : Node();
+  if (physical != nullptr)
+    for (const auto& r : physical->ranges()) memory += r.size;
+  n["physical_memory"] = physical != nullptr ? Node(memory) : Node();
   return n;
+}
+
+}  // namespace
+
+Node dump_node(const nt::Target& target) {
+  return dump_node(target.dump(), target.physical(), target.cpus().size());
+}
+
+Node dump_node(const dump::DumpFile& dump) {
+  return dump_node(dump, dump.physical.get(), dump.cpus.size());
 }
 
 Node target_node(const nt::Target& target) {

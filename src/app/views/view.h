@@ -48,6 +48,8 @@ std::string hms(u64 ms);
 Node analysis_node(Session& session, const diagnose::Diagnosis& diagnosis, const diagnose::Options& options);
 // dump, target: what `info` prints and every report begins with.
 Node dump_node(const nt::Target& target);
+// The same of a file in which no Windows was looked for.
+Node dump_node(const dump::DumpFile& dump);
 Node target_node(const nt::Target& target);
 Node modules_node(const nt::Target& target);
 

@@ -5,42 +5,62 @@ namespace unhang::report {
 
 namespace {
 
-void print(const Node& n, Text& out) {
-  const Node &dump = n.get("dump"), &target = n.get("target");
-  const auto row = [&](std::string_view head, const std::string& value) {
-    out.line("{:<16}{}", head, value);
-  };
-  const auto text = [](const Node& v) { return scalar_text(v); };
-  row("File", text(dump.get("path")));
-  row("Format", fmt::format("{}: {}", text(dump.get("format")), text(dump.get("description"))));
-  row("Size", fmt::format("{} bytes", dump.get("size").as_u64()));
-  if (!dump.get("physical_memory").is_null())
-    row("Guest memory", fmt::format("{} MiB", dump.get("physical_memory").as_u64() >> 20));
-  row("Windows", fmt::format("build {}{}", text(target.get("build")),
-                             target.get("build_lab").is_null() ? "" : ", " + text(target.get("build_lab"))));
-  row("Kernel base", text(target.get("kernel_base")));
-  if (!target.get("dtb").is_null()) row("Page tables", fmt::format("{:#x}", target.get("dtb").as_u64()));
+void row(Text& out, std::string_view head, const std::string& value) {
+  out.line("{:<16}{}", head, value);
+}
+
+void print_windows(const Node& target, Text& out) {
+  row(out, "Windows",
+      fmt::format("build {}{}", scalar_text(target.get("build")),
+                  target.get("build_lab").is_null() ? "" : ", " + scalar_text(target.get("build_lab"))));
+  row(out, "Kernel base", scalar_text(target.get("kernel_base")));
+  if (!target.get("dtb").is_null()) row(out, "Page tables", fmt::format("{:#x}", target.get("dtb").as_u64()));
   if (!target.get("pdb").is_null())
-    row("PDB", fmt::format("{} {} {}", text(target.get("pdb").get("name")),
-                           text(target.get("pdb").get("guid")), target.get("pdb").get("age").as_u64()));
-  row("Layouts", text(target.get("layout_source")));
-  row("System time", text(target.get("system_time")));
-  row("Uptime", fmt::format("{} s", text(target.get("uptime_s"))));
+    row(out, "PDB",
+        fmt::format("{} {} {}", scalar_text(target.get("pdb").get("name")),
+                    scalar_text(target.get("pdb").get("guid")), target.get("pdb").get("age").as_u64()));
+  row(out, "Layouts", scalar_text(target.get("layout_source")));
+  row(out, "System time", scalar_text(target.get("system_time")));
+  row(out, "Uptime", fmt::format("{} s", scalar_text(target.get("uptime_s"))));
   out.blank();
   out.raw(out.bold("Found by"));
   for (const Node& k : target.get("found_by").items())
     out.line("  {:<14}{}", k.get("what").as_text(), k.get("how").as_text());
+}
+
+void print_processors(const Node& n, Text& out) {
+  if (n.get("cpus").empty()) return;
   out.blank();
   out.raw(out.bold("Processors"));
-  for (const Node& c : n.get("cpus").items())
-    out.line("  {:<3} KPRCB {}  thread {}  {}", c.get("number").as_u64(), c.get("kprcb").as_address(),
-             c.get("thread").as_address(),
-             c.get("registers_from").is_null()
-                 ? "no registers"
-                 : fmt::format("registers from {}", c.get("registers_from").as_text()));
-  out.blank();
-  out.line("{} modules, {} of them with symbols or exports that were needed so far",
-           n.get("modules").as_u64(), n.get("modules_named").as_u64());
+  for (const Node& c : n.get("cpus").items()) {
+    const std::string registers = c.get("registers_from").is_null()
+                                      ? "no registers"
+                                      : fmt::format("registers from {}", c.get("registers_from").as_text());
+    // Without a Windows nothing but its registers is known of a processor.
+    if (c.find("kprcb") == nullptr)
+      out.line("  {:<3} {}: rip {}  rsp {}", c.get("number").as_u64(), registers,
+               c.get("registers").get("rip").as_address(), c.get("registers").get("rsp").as_address());
+    else
+      out.line("  {:<3} KPRCB {}  thread {}  {}", c.get("number").as_u64(), c.get("kprcb").as_address(),
+               c.get("thread").as_address(), registers);
+  }
+}
+
+void print(const Node& n, Text& out) {
+  const Node& dump = n.get("dump");
+  row(out, "File", scalar_text(dump.get("path")));
+  row(out, "Format",
+      fmt::format("{}: {}", scalar_text(dump.get("format")), scalar_text(dump.get("description"))));
+  row(out, "Size", fmt::format("{} bytes", dump.get("size").as_u64()));
+  if (!dump.get("physical_memory").is_null())
+    row(out, "Guest memory", fmt::format("{} MiB", dump.get("physical_memory").as_u64() >> 20));
+  if (!n.get("target").is_null()) print_windows(n.get("target"), out);
+  print_processors(n, out);
+  if (!n.get("modules").is_null()) {
+    out.blank();
+    out.line("{} modules, {} of them with symbols or exports that were needed so far",
+             n.get("modules").as_u64(), n.get("modules_named").as_u64());
+  }
   if (n.get("gaps").empty()) return;
   out.blank();
   out.raw(out.bold("Missing"));

@@ -8,9 +8,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "base/xz.h"
+#include "unit/dump/capture.h"
 
 namespace unhang {
 namespace {
@@ -234,6 +236,27 @@ TEST_F(BadInput, ADumpIsNotConvertedOntoItself) {
       refused(fmt::format("convert {} --to {} -o {}", dump, form, out), "the dump itself");
   refused(fmt::format("convert - --to raw -o {} < {}", dump, dump), "name another");
   EXPECT_EQ(slurp(dump), std::string(bytes.begin(), bytes.end()));
+}
+
+// The wrong virtual machine, or one that had not started yet: what the file is can be said all the same.
+TEST_F(BadInput, InfoOfADumpWithoutWindowsTellsItsProcessors) {
+  NEED_CAPTURE("virsh-dump-plain.qevm");
+  const std::string dump = dump::capture_path("virsh-dump-plain.qevm");
+  const Outcome text = run("info " + dump), json = run("info --json - " + dump);
+  for (const Outcome* o : {&text, &json}) {
+    EXPECT_EQ(o->status, 2);
+    EXPECT_NE(o->err.find("no Windows x64 kernel found"), std::string::npos) << o->err;
+  }
+  EXPECT_NE(text.out.find("machine pc-i440fx-7.2, 2 CPUs, 128 MiB"), std::string::npos) << text.out;
+  EXPECT_NE(text.out.find("rip 00000000`00100268  rsp 00000000`00099000"), std::string::npos) << text.out;
+  const auto cpus = nlohmann::json::parse(json.out).at("cpus");
+  ASSERT_EQ(cpus.size(), 2u);
+  const auto& registers = cpus[1].at("registers");
+  EXPECT_EQ(registers.at("rbx"), "0x111223344550b0b");
+  EXPECT_EQ(registers.at("kernel_gs_base"), "0x7ff600510000");
+  EXPECT_EQ(registers.at("efer"), "0x500");
+  EXPECT_EQ(registers.at("xmm").at(6), "0x00000000000000000111223344550b0b");
+  EXPECT_EQ(registers.at("halted"), false);
 }
 
 TEST_F(BadInput, AReportThatAFullDiskCutIsAnError) {

@@ -10,6 +10,9 @@ class DebuggerTest : public testing::Test {
  protected:
   void SetUp() override {
     m_.block(thread_, 6, {m_.add_event()}, 100, {"nt!KiSystemServiceCopyEnd"});
+    m_.run(runner_, 1, {"nt!IopParseDevice"});
+    m_.registers(1).gpr[dump::r12] = 0x1122334455667788;
+    m_.registers(1).xmm.emplace().at(15) = {.low = 0x15, .high = 0x51};
     session_ = synth::open_session(m_.dump());
     ASSERT_TRUE(session_);
   }
@@ -24,7 +27,7 @@ class DebuggerTest : public testing::Test {
 
   synth::Machine m_{synth::MachineOptions{}};
   VirtAddr process_ = m_.add_process("svchost.exe", 1200);
-  VirtAddr thread_ = m_.add_thread(process_, 1208);
+  VirtAddr thread_ = m_.add_thread(process_, 1208), runner_ = m_.add_thread(process_, 1212);
   std::unique_ptr<app::Session> session_;
 };
 
@@ -56,7 +59,54 @@ TEST_F(DebuggerTest, AnAddressOfSomethingElseIsAnError) {
     EXPECT_TRUE(has(run(line), "error: ") && has(run(line), "implausible")) << line << "\n" << run(line);
 }
 
+TEST_F(DebuggerTest, RegistersOfTheProcessorThatAThreadRunsOn) {
+  EXPECT_TRUE(has(run("~1s"), fmt::format("{}", runner_)));
+  EXPECT_EQ(session_->current_thread(), runner_);
+  const dump::CpuState& state = session_->target().cpus().at(1).state.value();
+  const std::string all = run("r");
+  for (const std::string& part :
+       {fmt::format("Processor 1, thread {:016x} (from: CPU 1 of the dump)", runner_.value()),
+        fmt::format("rip={:016x} rsp={:016x}", state.rip, state.gpr[dump::rsp]),
+        std::string("r12=1122334455667788"), std::string("nt!IopParseDevice"),
+        fmt::format("cr3={:016x}", state.cr3), fmt::format("gs_base={:016x}", state.gs.base),
+        std::string("xmm15=0x00000000000000510000000000000015")})
+    EXPECT_TRUE(has(all, part)) << part << "\n" << all;
+  EXPECT_EQ(run("r r12"), "r12=1122334455667788\n");
+  EXPECT_EQ(run("dq @rsp L2"), run(fmt::format("dq {:x} L2", state.gpr[dump::rsp])));
+  EXPECT_EQ(run("? @r12"), run("? 1122334455667788"));
+  // A dump has what its form holds; zero is not a way to say that it has not.
+  EXPECT_TRUE(has(run("r lstar"), "not hold")) << run("r lstar");
+  EXPECT_FALSE(has(all, "lstar"));
+}
+
+TEST_F(DebuggerTest, MemoryAsText) {
+  // EPROCESS.ImageFileName of svchost.exe.
+  const std::string name = run(fmt::format("dt nt!_EPROCESS {} ImageFileName", process_));
+  const auto offset = name.find("+0x");
+  ASSERT_NE(offset, name.npos) << name;
+  const std::string at =
+      fmt::format("{}+{}", process_, name.substr(offset + 1, name.find(' ', offset) - offset - 1));
+  EXPECT_TRUE(has(run("da " + at), "  \"svchost.exe\"\n")) << run("da " + at);
+  EXPECT_TRUE(has(run("da " + at + " L3"), "  \"svc\"\n")) << run("da " + at + " L3");
+  EXPECT_TRUE(has(run("dc " + at + " L4"), "68637673 2e74736f 00657865 00000000  svchost.exe....."))
+      << run("dc " + at + " L4");
+  EXPECT_TRUE(has(run("du " + at + " L1"), fmt::format("\"{}\"", "\u7673"))) << run("du " + at + " L1");
+  EXPECT_TRUE(has(run("du fffffffffffff000"), "error: "));
+}
+
+TEST_F(DebuggerTest, AThreadThatIsSwitchedOutHasSavedTwoRegisters) {
+  run(fmt::format(".thread {}", thread_));
+  const std::string all = run("r");
+  EXPECT_TRUE(has(all, "not running")) << all;
+  EXPECT_TRUE(has(all, "rsp=")) << all;
+  EXPECT_FALSE(has(all, "rax=")) << all;
+  EXPECT_TRUE(has(run("r rax"), "error: ")) << run("r rax");
+  EXPECT_EQ(run("dq @rsp L1"), run(fmt::format("dq {} L1", run("r rsp").substr(4, 16))));
+}
+
 TEST_F(DebuggerTest, NothingFoundIsSaid) {
+  for (const char* line : {"r foo", "dq @foo", "~9", "~"})
+    EXPECT_TRUE(has(run(line), "error: ")) << line << run(line);
   EXPECT_TRUE(has(run("x nt!Zzz*"), "No symbol of that name"));
   EXPECT_TRUE(has(run("dt nt!_NOPE"), "have this type"));
 }
