@@ -14,7 +14,8 @@ _ALPC_COMMUNICATION_INFO _ALPC_PORT _CLIENT_ID _CONTROL_AREA _DEVICE_OBJECT _DEV
 _DISPATCHER_HEADER _DRIVER_OBJECT _EPROCESS _ERESOURCE _ETHREAD _EWOW64PROCESS _EX_FAST_REF _EX_PUSH_LOCK
 _EX_WORK_QUEUE _EX_WORK_QUEUE_MANAGER _EX_PARTITION _ENODE _FAST_MUTEX _FILE_OBJECT _FSRTL_ADVANCED_FCB_HEADER
 _HANDLE_TABLE _HANDLE_TABLE_ENTRY _IO_STACK_LOCATION _IO_STATUS_BLOCK _IRP _KALPC_MESSAGE _KAPC _KAPC_STATE
-_KDPC _KDPC_DATA _KEVENT _KGATE _KGUARDED_MUTEX _KLDR_DATA_TABLE_ENTRY _KLOCK_ENTRY _KLOCK_ENTRY_LOCK_STATE
+_KDPC _KDPC_DATA _KEVENT _KGATE _KGUARDED_MUTEX _KLDR_DATA_TABLE_ENTRY _KLOCK_ENTRIES _KLOCK_ENTRY
+_KLOCK_ENTRY_LOCK_STATE
 _KMUTANT _KNODE _KPCR _KPRCB _KPRIQUEUE _KPROCESS _KPROCESSOR_STATE _KQUEUE _KSEMAPHORE _KSPECIAL_REGISTERS
 _KSPIN_LOCK_QUEUE _KSTACK_CONTROL _KERNEL_STACK_CONTROL _KERNEL_STACK_SEGMENT _KSYSTEM_TIME _KTHREAD _KTIMER _KTRAP_FRAME
 _KUSER_SHARED_DATA _KWAIT_BLOCK _KWAIT_CHAIN _KWAIT_CHAIN_ENTRY _LARGE_INTEGER _LDR_DATA_TABLE_ENTRY
@@ -111,7 +112,7 @@ class Plain:
         self.j = json.load(open(path))
         self.partial = "types" not in self.j
         self.build = re.match(r"layout-([0-9.]+)-x64", os.path.basename(path)).group(1)
-        self.types = {}
+        self.types, self.partial_types = {}, set()
         if self.partial:
             for t, members in self.j.items():
                 if not t.startswith("_K") and not t.startswith("_E") and not t.startswith("_I") and not t.startswith("_F"): continue
@@ -120,6 +121,7 @@ class Plain:
             for t, s in self.j["sizes"].items(): self.types.setdefault(t, (int(s, 16), {}))
         else:
             for t, v in self.j["types"].items(): self.types[t] = (int(v["size"], 16), v["members"])
+            self.partial_types = {t for t, v in self.j["types"].items() if v.get("partial")}
 
     def table(self, name, neighbours):
         if name not in self.types: return None
@@ -147,7 +149,7 @@ class Plain:
                     members[n] = ("%s bits %d %d" % (near[2][n][0].split(" bits ")[0], at, group[n]), o)
                     at += group[n]
                 del bits[o]
-        return size, self.partial, members
+        return size, self.partial or name in self.partial_types, members
 
 
 def main():

@@ -61,13 +61,17 @@ void Machine::add_lock_entry(VirtAddr thread, VirtAddr lock, bool acquired) {
   const u64 entry_size = layout_->find_type("_KLOCK_ENTRY") ? size("_KLOCK_ENTRY") : 0;
   VirtAddr slots;
   if (entry_size == 0) return;
-  if (layout_->find_type("_ETHREAD")->partial) {
-    // 10.0.26100: behind a pointer.
-    slots = VirtAddr(get(thread, "_KTHREAD", "KernelAbEntries"));
-    if (slots.is_null()) {
-      slots = alloc(6 * entry_size);
-      set(thread, "_KTHREAD", "KernelAbEntries", slots.value());
+  if (layout_->field("_KTHREAD", "KernelAbEntries")) {
+    // 10.0.26100: in a block of their own.
+    VirtAddr block(get(thread, "_KTHREAD", "KernelAbEntries"));
+    if (block.is_null()) {
+      constexpr u8 kSlots = 6;
+      block = alloc(offset("_KLOCK_ENTRIES", "Entries") + kSlots * entry_size);
+      set(block, "_KLOCK_ENTRIES", "Thread", thread.value());
+      set(block, "_KLOCK_ENTRIES", "EntryCount", kSlots);
+      set(thread, "_KTHREAD", "KernelAbEntries", block.value());
     }
+    slots = block + offset("_KLOCK_ENTRIES", "Entries");
   } else if (inside) {
     slots = thread + inside->offset;
   } else if (old) {
@@ -77,15 +81,14 @@ void Machine::add_lock_entry(VirtAddr thread, VirtAddr lock, bool acquired) {
   }
   const VirtAddr e = slots + lock_entries_[thread]++ * entry_size;
   memory_.put<u64>(e + offset("_KLOCK_ENTRY", "LockState"), lock.value());
-  const auto flag = [&](std::initializer_list<const char*> names, u32 byte_of_flags) {
-    for (const char* name : names)
-      if (layout_->field("_KLOCK_ENTRY", name)) return set(e, "_KLOCK_ENTRY", name, 1);
-    memory_.put<u8>(e + offset("_KLOCK_ENTRY", "EntryFlags") + byte_of_flags, 1);
+  const auto flag = [&](std::vector<const char*> names) {
+    while (names.size() > 1 && !layout_->field("_KLOCK_ENTRY", names.front())) names.erase(names.begin());
+    set(e, "_KLOCK_ENTRY", names.front(), 1);
   };
   if (acquired)
-    flag({"AcquiredBit", "AcquiredByte"}, 2);
+    flag({"AcquiredBit", "AcquiredByte"});
   else
-    flag({"WaitingBit", "WaitingByte", "LockState.Waiting"}, 1);
+    flag({"WaitingBit", "WaitingByte", "LockState.Waiting"});
 }
 
 void Machine::own_push_lock(VirtAddr lock, VirtAddr thread) {

@@ -14,7 +14,13 @@ struct KLOCK_ENTRY {
   static inline const Member<Inside> LockState{kType, "LockState"};
   static inline const Member<u8> Waiting{kType, "WaitingBit", "WaitingByte", "LockState.Waiting"};
   static inline const Member<u8> Acquired{kType, "AcquiredBit", "AcquiredByte"};
-  static inline const Member<Inside> EntryFlags{kType, "EntryFlags"};
+};
+
+// Where the slots of 10.0.26100 lie: in a block of their own, as many as it says.
+struct KLOCK_ENTRIES {
+  static constexpr TypeName kType{"_KLOCK_ENTRIES"};
+  static inline const Member<u8> EntryCount{kType, "EntryCount"};
+  static inline const Member<Inside> Entries{kType, "Entries"};
 };
 
 struct LockEntry {

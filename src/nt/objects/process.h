@@ -15,8 +15,9 @@ struct KPROCESS {
   static inline const Member<u64> DirectoryTableBase{kType, kRequired, "DirectoryTableBase"};
   static inline const Member<u64> UserDirectoryTableBase{kType, "UserDirectoryTableBase"};
   static inline const Member<u8> BasePriority{kType, "BasePriority"};
-  static inline const Member<u32> KernelTime{kType, "KernelTime"};
-  static inline const Member<u32> UserTime{kType, "UserTime"};
+  // Renamed in 10.0.20348.2227, where EPROCESS got the high halves. Ticks: they wrap after 776 days at 64 Hz.
+  static inline const Member<u32> KernelTime{kType, "KernelTime", "KernelTimeLow"};
+  static inline const Member<u32> UserTime{kType, "UserTime", "UserTimeLow"};
 };
 
 struct EPROCESS {

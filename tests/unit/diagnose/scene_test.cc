@@ -41,8 +41,7 @@ TEST_P(SceneTest, VerdictAndCulprit) {
   auto target = nt::Target::open(scene.machine->dump(), options);
   ASSERT_TRUE(target.has_value()) << text(target.error());
   EXPECT_EQ((*target)->layouts().exact() != nullptr, with_symbols);
-  // The layout of 26100 lists a few members only: too little to be sure.
-  if (!with_symbols && build != "10.0.26100") {
+  if (!with_symbols) {
     EXPECT_EQ((*target)->layouts().best_confidence(), Confidence::derived) << (*target)->layout_source();
   }
   waits::World world(**target);

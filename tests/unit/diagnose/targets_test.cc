@@ -14,7 +14,7 @@ struct Case {
   const char* build;
   synth::Scene (*make)(synth::MachineOptions);
 };
-// Builds whose structures differ in nearly every offset; 26100 is known in part only, so neighbours fill in.
+// Builds whose structures differ in nearly every offset.
 constexpr Case kCases[] = {{"6.1.7601.24540", synth::busy_owner},
                            {"10.0.19041.804", synth::mixed_deadlock},
                            {"10.0.22621.382", synth::io_stall},
