@@ -160,7 +160,7 @@ class Maker {
   // What Windows said of its end when it had one, else the code for a dump of a machine that runs on.
   void bug_check() {
     dump::CrashHeader& h = p_.header;
-    const auto at = t_.symbol("KiBugcheckData");
+    const auto at = t_.symbol("KiBugCheckData");
     std::array<u64, 5> data{};
     if (at) data = memory::read<std::array<u64, 5>>(t_.kernel(), *at).value_or(std::array<u64, 5>{});
     if (data[0] == 0)
@@ -174,7 +174,7 @@ class Maker {
     if (data[0] == 0) data[0] = kLiveSystemDump;
     h.bug_check_code = static_cast<u32>(data[0]);
     std::copy(data.begin() + 1, data.end(), h.bug_check_parameters.begin());
-    if (at) patch(*at, std::span(reinterpret_cast<const u8*>(data.data()), sizeof data), "KiBugcheckData");
+    if (at) patch(*at, std::span(reinterpret_cast<const u8*>(data.data()), sizeof data), "KiBugCheckData");
   }
 
   Result<void> choose(std::optional<u32> wanted) {

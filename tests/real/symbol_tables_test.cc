@@ -1,5 +1,8 @@
 // Every symbol table beside the project: what the program asks for resolves in it as in the built-in layout
 // of the same build, and what a table lacks is known.
+#include <fstream>
+#include <regex>
+
 #include "base/format.h"
 #include "nt/member.h"
 #include "real/real_data.h"
@@ -75,6 +78,35 @@ TEST(SymbolTables, MembersResolve) {
     }
     std::printf("%s: %zu resolve, missing:%s\n", t.build.c_str(), resolved, missing.c_str());
   }
+}
+
+// A misspelt name of the kernel's data would only ever be "not there": KiBugCheckData was asked for as
+// KiBugcheckData, and converted dumps did not say why Windows had stopped.
+TEST(SymbolTables, KernelDataIsSpeltAsItsSymbols) {
+  UNHANG_NEEDS(data() / "symbols");
+  std::vector<std::shared_ptr<const symbols::Layout>> layouts;
+  for (const Table& t : tables()) {
+    const auto file = File::open(t.file);
+    const auto bytes = file ? symbols::import_symbols(*file) : fail(file.error());
+    ASSERT_TRUE(bytes.has_value()) << text(bytes.error());
+    const auto layout = symbols::Layout::from_bytes(*bytes, t.file);
+    ASSERT_TRUE(layout.has_value());
+    layouts.push_back(*layout);
+  }
+  const std::regex asks(R"re((?:symbol|pointer_at)\("(\w+)"\))re");
+  size_t names = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(UNHANG_SOURCE_DIR "/src")) {
+    if (entry.path().extension() != ".cc") continue;
+    std::ifstream in(entry.path());
+    const std::string source{std::istreambuf_iterator<char>(in), {}};
+    for (std::sregex_iterator it(source.begin(), source.end(), asks), end; it != end; ++it, names++) {
+      const std::string name = (*it)[1];
+      EXPECT_TRUE(std::any_of(layouts.begin(), layouts.end(),
+                              [&](const auto& l) { return l->find_symbol(name).has_value(); }))
+          << entry.path() << ": " << name;
+    }
+  }
+  EXPECT_GT(names, 20u);
 }
 
 }  // namespace
