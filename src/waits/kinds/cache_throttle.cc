@@ -41,9 +41,8 @@ std::optional<Deferred> block_of(const World& world, const ThreadNode& t, VirtAd
 }
 
 bool named(const ThreadNode& t) {
-  return std::any_of(t.stack.symbols.begin(), t.stack.symbols.end(), [](std::string_view s) {
-    return s.starts_with("nt!CcCanIWrite") || s.starts_with("nt!CcpCanIWrite");
-  });
+  return std::any_of(t.stack.symbols.begin(), t.stack.symbols.end(),
+                     [](std::string_view s) { return s.starts_with("nt!CcCanIWrite"); });
 }
 
 void find(World& world) {
