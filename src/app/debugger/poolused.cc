@@ -10,10 +10,13 @@ namespace {
 
 Result<Node> run(Session& session, const std::vector<std::string>&) {
   const nt::MemoryCounters m = nt::read_memory_counters(session.target());
-  if (m.tags.empty())
+  if (m.tags.empty()) {
+    if (session.target().symbol("PoolTrackTable"))
+      return fail(Error{.why = Why::unsupported, .detail = "PoolTrackTable is null, or not in the dump"});
     return fail(Error{.why = Why::no_symbol,
                       .type = "PoolTrackTable",
                       .detail = "symbols of the kernel tell where it lies"});
+  }
   Node n = table_node({{"tag", "Tag"},
                        {"nonpaged_count", "NonPaged Allocs"},
                        {"nonpaged_bytes", "NonPaged Used"},
