@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <functional>
+#include <numeric>
 
 #include "base/format.h"
 #include "memory/read.h"
-#include "nt/layout_choice.h"
+#include "nt/objects/thread.h"
 #include "nt/walk.h"
 
 namespace unhang::nt {
@@ -16,6 +18,7 @@ namespace {
 constexpr size_t kMostProcesses = 64, kMostThreads = 8;
 constexpr i32 kFar = 0x200;  // how far from its place a member is looked for
 constexpr u32 kEnoughObjects = 3;
+constexpr u8 kMostWaitReasons = 45;
 constexpr double kShare = 0.95;  // lists of a running guest may be torn
 
 // Exported functions that return one member (names: public documentation and the kernel's export table).
@@ -60,7 +63,7 @@ struct ProcessSample {
 
 class Inferrer {
  public:
-  explicit Inferrer(const InferenceInput& in) : in_(in) {}
+  Inferrer(const InferenceInput& in, const symbols::Layout& layout) : in_(in), layout_(layout) {}
 
   Inference run() {
     stated();
@@ -70,7 +73,7 @@ class Inferrer {
 
  private:
   std::optional<u32> expected(const char* type, const char* path) const {
-    const auto f = in_.layout.field(type, path);
+    const auto f = layout_.field(type, path);
     return f ? std::optional<u32>(f->offset) : std::nullopt;
   }
 
@@ -283,6 +286,17 @@ class Inferrer {
       if (!back || *back != t.address + o) return Says::no;
       return v->flink == t.address + o ? Says::perhaps : Says::yes;
     });
+    // Who waits for a queue (dispatcher types 4 and 0x15, since Windows 8) waits for work: KeRemoveQueue and
+    // KeRemovePriQueue state no other reason, and on every machine workers do.
+    look<T>("_KTHREAD", "WaitReason", threads_, 1, [&](const T& t, u32 o) {
+      const auto state = at<u8>(t.address + place("_KTHREAD", "State")), reason = at<u8>(t.address + o);
+      const auto block = at<VirtAddr>(t.address + near("_KTHREAD", "WaitBlockList"));
+      if (state != static_cast<u8>(ThreadState::waiting) || !reason || !block) return Says::nothing;
+      const auto object = at<VirtAddr>(*block + expected("_KWAIT_BLOCK", "Object").value_or(0x20));
+      if (!object || !is_kernel(*object)) return Says::nothing;
+      if (is(*object, 4) || is(*object, 0x15)) return *reason == kWrQueue ? Says::yes : Says::no;
+      return *reason <= kMostWaitReasons ? Says::perhaps : Says::no;
+    });
     look<T>("_ETHREAD", "Cid.UniqueProcess", threads_, 8, [&](const T& t, u32 o) {
       const auto pid = at<u64>(t.address + o), tid = at<u64>(t.address + o + 8);
       if (!pid || !tid) return Says::nothing;
@@ -306,12 +320,18 @@ class Inferrer {
       if (a.type == type && a.path == path) return &a;
     return nullptr;
   }
+  // Where a member is that is not looked for.
+  u32 near(const char* type, const char* path) const {
+    const u32 e = expected(type, path).value_or(0);
+    return static_cast<u32>(static_cast<i32>(e) + neighbour_shift(type, e));
+  }
   u32 place(const char* type, const char* path) const {
     if (const Anchor* a = find(type, path)) return a->found;
     return expected(type, path).value_or(0);
   }
 
   const InferenceInput& in_;
+  const symbols::Layout& layout_;
   Inference out_;
   std::vector<ProcessSample> processes_;
   std::vector<ThreadSample> threads_;
@@ -324,8 +344,45 @@ size_t Inference::moved() const {
       std::count_if(anchors.begin(), anchors.end(), [](const Anchor& a) { return a.shift() != 0; }));
 }
 
-Inference infer_layout(const InferenceInput& input) {
-  return Inferrer(input).run();
+size_t Inference::breaks() const {
+  std::map<std::string_view, std::map<u32, i32>> types;
+  for (const Anchor& a : anchors) types[a.type][a.expected] = a.shift();
+  size_t n = 0;
+  for (const auto& [type, shifts] : types) {
+    i32 before = 0;
+    for (const auto& [offset, by] : shifts) {
+      n += by != before;
+      before = by;
+    }
+  }
+  return n;
+}
+
+Inference infer_layout(const InferenceInput& input, const symbols::Layout& layout) {
+  return Inferrer(input, layout).run();
+}
+
+Inference infer_nearest(const InferenceInput& input, u32 build, std::vector<LayoutScore>& ranked) {
+  Inference best = infer_layout(input, *ranked.front().layout);
+  std::vector<size_t> nearest(ranked.size());
+  std::iota(nearest.begin(), nearest.end(), size_t{0});
+  const auto distance = [&](size_t i) {
+    return std::abs(i64{ranked[i].layout->build_number()} - i64{build});
+  };
+  std::stable_sort(nearest.begin(), nearest.end(),
+                   [&](size_t a, size_t b) { return distance(a) < distance(b); });
+  constexpr size_t kTried = 3;
+  size_t chosen = 0;
+  for (size_t n = 0; n < std::min(kTried, nearest.size()); n++) {
+    if (nearest[n] == 0) continue;
+    Inference other = infer_layout(input, *ranked[nearest[n]].layout);
+    if (std::pair(other.lost.size(), other.breaks()) >= std::pair(best.lost.size(), best.breaks())) continue;
+    best = std::move(other);
+    chosen = nearest[n];
+  }
+  std::rotate(ranked.begin(), ranked.begin() + static_cast<i64>(chosen),
+              ranked.begin() + static_cast<i64>(chosen) + 1);
+  return best;
 }
 
 std::optional<u32> offset_in_code(std::span<const u8> code) {

@@ -13,6 +13,7 @@
 #include "base/confidence.h"
 #include "base/source.h"
 #include "nt/kdbg.h"
+#include "nt/layout_choice.h"
 #include "nt/module.h"
 #include "symbols/layout.h"
 
@@ -30,7 +31,6 @@ struct Anchor {
 
 struct InferenceInput {
   const Source<VirtAddr>& kernel;
-  const symbols::Layout& layout;  // the best one
   const Kdbg* kdbg = nullptr;
   const Module* nt = nullptr;
   VirtAddr process_list{};    // PsActiveProcessHead
@@ -42,9 +42,17 @@ struct Inference {
   // Members of which the dump holds enough objects, but that fit at no place near.
   std::vector<std::string> lost;
   size_t moved() const;
+  // At how many places something was put in or taken out: one, for what a patch level adds; many, when the
+  // layout is another build's.
+  size_t breaks() const;
 };
 
-Inference infer_layout(const InferenceInput& input);
+Inference infer_layout(const InferenceInput& input, const symbols::Layout& layout);
+
+// For a target that no layout fits as it is: the checks that choose a layout fail in one that moved, and may
+// pass in another build's that has nothing else in common. Of the best one and those of the nearest builds,
+// the one of which the target differs at the fewest places comes to the front.
+Inference infer_nearest(const InferenceInput& input, u32 build, std::vector<LayoutScore>& ranked);
 
 // The offset of the member that an accessor function returns, from its code: "mov rax, [rcx+disp]; ret" and
 // its like. Nothing when the code has another form.

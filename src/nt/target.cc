@@ -153,15 +153,26 @@ void Target::choose_layouts() {
   if (dump_.header) evidence.build = dump_.header->minor_version;
   if (evidence.build == 0) evidence.build = memory::read<u32>(kernel(), kUserSharedData + 0x260).value_or(0);
   // With exact symbols the built-in layouts only answer for types that the symbols lack.
-  const std::vector<LayoutScore> ranked = rank_layouts(evidence);
+  std::vector<LayoutScore> ranked = rank_layouts(evidence);
+  // A wrong layout fails the first checks: a few dozen without one failure say as much as many with some.
+  constexpr u32 kEnough = 100, kFewButWhole = 30;
+  const auto fits = [&](const LayoutScore& s) {
+    return (s.tested >= kEnough && s.share() >= 0.97) || (s.tested >= kFewButWhole && s.passed == s.tested);
+  };
+  bool sure = fits(ranked.front());
+  if (layouts_.exact() == nullptr) {
+    const InferenceInput input{.kernel = kernel(),
+                               .kdbg = evidence.kdbg,
+                               .nt = evidence.nt,
+                               .process_list = evidence.process_list,
+                               .system_process = evidence.system_process};
+    take_over(
+        sure ? infer_layout(input, *ranked.front().layout) : infer_nearest(input, evidence.build, ranked),
+        sure);
+  }
   std::vector<std::shared_ptr<const symbols::Layout>> layouts;
   for (const LayoutScore& s : ranked) layouts.push_back(s.layout);
   const LayoutScore& best = ranked.front();
-  // A wrong layout fails the first checks: a few dozen without one failure say as much as many with some.
-  constexpr u32 kEnough = 100, kFewButWhole = 30;
-  bool sure = (best.tested >= kEnough && best.share() >= 0.97) ||
-              (best.tested >= kFewButWhole && best.passed == best.tested);
-  if (layouts_.exact() == nullptr) infer_members(evidence, *best.layout, sure);
   layouts_.set_candidates(std::move(layouts), sure ? Confidence::derived : Confidence::guess,
                           {best.passed, best.tested});
   if (layouts_.exact() != nullptr) return;
@@ -177,13 +188,7 @@ void Target::choose_layouts() {
 }
 
 // Members that prove themselves, and what moved with them: see layout_inference.h.
-void Target::infer_members(const LayoutEvidence& evidence, const symbols::Layout& layout, bool& sure) {
-  const Inference found = infer_layout({.kernel = kernel(),
-                                        .layout = layout,
-                                        .kdbg = evidence.kdbg,
-                                        .nt = evidence.nt,
-                                        .process_list = evidence.process_list,
-                                        .system_process = evidence.system_process});
+void Target::take_over(const Inference& found, bool& sure) {
   std::map<std::string, std::vector<Layouts::Shift>> shifts;
   for (const Anchor& a : found.anchors)
     shifts[a.type].push_back({a.expected, a.shift(), Confidence::derived});

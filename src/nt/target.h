@@ -122,7 +122,7 @@ class Target {
   Result<void> load_kernel(const TargetOptions& options);
   bool addresses_agree(const symbols::Layout& layout) const;
   void choose_layouts();
-  void infer_members(const struct LayoutEvidence& evidence, const symbols::Layout& layout, bool& sure);
+  void take_over(const struct Inference& found, bool& sure);
   void load_modules();
   void map_cpus();
   void read_version();

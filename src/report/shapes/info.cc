@@ -25,7 +25,10 @@ void print_windows(const Node& target, Text& out) {
   out.blank();
   out.raw(out.bold("Found by"));
   for (const Node& k : target.get("found_by").items())
-    out.line("  {:<14}{}", k.get("what").as_text(), k.get("how").as_text());
+    if (k.get("what").as_text().size() < 14)
+      out.line("  {:<14}{}", k.get("what").as_text(), k.get("how").as_text());
+    else
+      out.paragraph(fmt::format("  {}: {}", k.get("what").as_text(), k.get("how").as_text()), 118, 16);
 }
 
 void print_processors(const Node& n, Text& out) {

@@ -29,6 +29,10 @@ const PatchLevel kLevels[] = {
     {"both", "10.0.22000.318", {{"_EPROCESS", 0x430, 0x20}, {"_ETHREAD", 0x480, -0x10}}},
     // Longer from SuspendEvent on: ETHREAD moves with it.
     {"kthread_middle", "10.0.19041.804", {{"_KTHREAD", 0x2e0, 0x10}, {"_ETHREAD", 0x430, 0x10}}},
+    // What lies before the first list that proves itself moves too.
+    {"kthread_wait_reason", "10.0.20348.288", {{"_KTHREAD", 0x258, 8}, {"_ETHREAD", 0x480, 8}}},
+    // Moved so that another build's layout passes more of the checks.
+    {"both_9600", "6.3.9600.19913", {{"_EPROCESS", 0x3d0, 0x10}, {"_ETHREAD", 0x650, 0x10}}},
     {"eprocess_9600", "6.3.9600.19913", {{"_EPROCESS", 0x430, -8}, {"_ETHREAD", 0x5d0, 0x10}}},
 };
 
@@ -76,6 +80,8 @@ TEST_P(InferenceTest, MembersAreFound) {
   expect(nt::ETHREAD::IrpList, "_ETHREAD", "IrpList");
   expect(nt::ETHREAD::UniqueThread, "_ETHREAD", "Cid.UniqueThread");
   expect(nt::KTHREAD::MutantListHead, "_KTHREAD", "MutantListHead");
+  expect(nt::KTHREAD::WaitReason, "_KTHREAD", "WaitReason");
+  expect(nt::KTHREAD::SuspendCount, "_KTHREAD", "SuspendCount");
   expect(nt::EPROCESS::ThreadListHead, "_EPROCESS", "ThreadListHead");
   expect(nt::EPROCESS::ActiveProcessLinks, "_EPROCESS", "ActiveProcessLinks");
   expect(nt::EPROCESS::UniqueProcessId, "_EPROCESS", "UniqueProcessId");
