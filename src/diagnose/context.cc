@@ -160,7 +160,7 @@ namespace {
 std::string check_of(const Lock& lock) {
   const std::string_view kind = lock.kind;
   if (kind == "ERESOURCE") return fmt::format("!locks {}", lock.address);
-  if (kind == "critical section") return fmt::format("!cs {}", lock.address);
+  if (kind == "critical section") return fmt::format(".process {}; !cs {}", lock.process, lock.address);
   if (kind == "queued spin lock") return "!qlocks";
   if (kind == "spin lock" || kind == "SRW lock") return fmt::format("dq {} L1", lock.address);
   const char* type = kind == "push lock"        ? "_EX_PUSH_LOCK"

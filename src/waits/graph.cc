@@ -1,9 +1,15 @@
 #include "waits/graph.h"
 
 #include <algorithm>
-#include <unordered_set>
 
 namespace unhang::waits {
+
+namespace {
+
+// One instance of a program may wait for another one's mutex for hours; several that queue for it need it.
+constexpr size_t kCrowd = 3;
+
+}  // namespace
 
 bool is_patient(std::string_view kind) {
   return kind == "Thread" || kind == "ProcessObject" || kind == "Mutant" || kind == "ALPC" ||
@@ -11,10 +17,13 @@ bool is_patient(std::string_view kind) {
 }
 
 Graph::Graph(const World& world) : world_(world) {
+  std::unordered_map<VirtAddr, size_t> mutant_waiters;
   for (const Edge& e : world.edges) {
     if (e.to.is_null()) continue;
     out_[e.from].push_back(&e);
     in_[e.to].push_back(&e);
+    if (std::string_view(e.kind) == "Mutant" && ++mutant_waiters[e.object] >= kCrowd)
+      crowded_.insert(e.object);
   }
   for (const auto& [to, edges] : in_)
     if (!out_.contains(to)) heads_.push_back(to);
@@ -55,7 +64,7 @@ Behind Graph::behind(VirtAddr thread) const {
       const ThreadNode* t = world_.thread(e->from);
       const u64 waited = t == nullptr ? 0 : t->thread.waited_ms.value_or(0);
       b.longest_ms = std::max(b.longest_ms, waited);
-      if (!is_patient(e->kind)) {
+      if (!is_patient(e->kind) || crowded_.contains(e->object)) {
         b.impatient++;
         b.impatient_ms = std::max(b.impatient_ms, waited);
       }

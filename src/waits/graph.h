@@ -2,6 +2,7 @@
 #pragma once
 
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "waits/world.h"
@@ -49,6 +50,7 @@ class Graph {
 
   const World& world_;
   std::unordered_map<VirtAddr, std::vector<const Edge*>> out_, in_;
+  std::unordered_set<VirtAddr> crowded_;  // mutants that several threads queue for
   std::vector<VirtAddr> heads_;
   std::vector<std::vector<VirtAddr>> cycles_;
 };

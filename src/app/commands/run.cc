@@ -21,12 +21,26 @@ std::string list_of_commands() {
   return s;
 }
 
+// "a; b" are two commands, as at a debugger's prompt.
+std::vector<std::string> single_commands(const std::vector<std::string>& lines) {
+  std::vector<std::string> out;
+  for (const std::string& line : lines)
+    for (size_t at = 0; at <= line.size();) {
+      const size_t end = std::min(line.find(';', at), line.size());
+      const size_t first = line.find_first_not_of(' ', at);
+      if (first < end) out.push_back(line.substr(first, end - first));
+      at = end + 1;
+    }
+  return out;
+}
+
 int run(const Options& o) {
   int status = kDone;
   const auto session = open_session(o.common, status);
   if (!session) return status;
   Node all = Node::list();
-  for (const std::string& line : o.lines) {
+  const std::vector<std::string> lines = single_commands(o.lines);
+  for (const std::string& line : lines) {
     auto result = run_line(*session, line);
     if (!result) {
       complain(fmt::format("{}: {}", line, text(result.error())));
@@ -40,7 +54,7 @@ int run(const Options& o) {
       all.add(std::move(item));
       continue;
     }
-    if (o.lines.size() > 1) fmt::print("unhang> {}\n", line);
+    if (lines.size() > 1) fmt::print("unhang> {}\n", line);
     const int printed = output(*result, o.common);
     if (printed != kDone) return printed;
   }

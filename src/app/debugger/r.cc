@@ -3,6 +3,7 @@
 #include "app/lines.h"
 #include "app/registers.h"
 #include "base/format.h"
+#include "nt/objects/process.h"
 
 namespace unhang::app {
 
@@ -33,7 +34,10 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
     n["registers"]["rip"] = VirtAddr(registers.rip);
     n["registers"]["rsp"] = VirtAddr(registers.rsp);
   }
-  n["symbol"] = session.target().symbolize(VirtAddr(registers.rip));
+  const nt::Object process(session.target(), session.current_process());
+  n["symbol"] = session.stacks().symbolize(
+      VirtAddr(registers.rip), PhysAddr(process.value_or(nt::KPROCESS::DirectoryTableBase, 0)).page(),
+      process.value_or(nt::EPROCESS::Peb, {}));
   return n;
 }
 

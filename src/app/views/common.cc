@@ -124,7 +124,7 @@ Node target_node(const nt::Target& target) {
   if (system_time == 0 && target.dump().header) system_time = target.dump().header->system_time;
   n["system_time"] = time_node(system_time);
   u64 up = 0;
-  if (clock.tick_count) up = clock.ms(*clock.tick_count) / 1000;
+  if (clock.tick_count) up = clock.ms(clock.ticks_since_boot) / 1000;
   if (up == 0 && target.dump().header) up = target.dump().header->system_up_time / 10'000'000;
   n["uptime_s"] = up == 0 ? Node() : Node(up);
   Node known = Node::list();

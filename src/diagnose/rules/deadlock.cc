@@ -3,10 +3,15 @@
 
 #include "base/format.h"
 #include "diagnose/rule.h"
+#include "memory/read.h"
+#include "nt/objects/dispatcher.h"
+#include "nt/objects/thread.h"
 
 namespace unhang::diagnose {
 
 namespace {
+
+constexpr u8 kWaitAny = 1;
 
 u64 waited_ms(const Context& c, VirtAddr thread) {
   const ThreadNode* t = c.world.thread(thread);
@@ -35,10 +40,35 @@ ChainLink link_of(const Context& c, const waits::Edge& edge) {
           .confidence = edge.confidence};
 }
 
-std::vector<std::string> advice_for(const Context& c, const Finding& f, const std::vector<VirtAddr>& cycle) {
+// What ends the wait of a member although the circle stays: a time-out, another object it waits for as well.
+// Waits for locks are no such: who waits for a resource or a critical section begins again after a time-out.
+std::string way_out(const Context& c, const ThreadNode& t, const waits::Edge& edge) {
+  const std::string_view kind = edge.kind;
+  if (kind != "Mutant" && kind != "Thread" && kind != "ProcessObject") return {};
+  const auto timer = nt::Object(c.world.target(), t.thread.address).address(nt::KTHREAD::Timer);
+  for (const nt::WaitBlock& b : t.thread.wait_blocks)
+    if (b.wait_type == kWaitAny && b.object != edge.object && (!timer || b.object != *timer))
+      return fmt::format("{} waits for any of several objects: {} ends its wait as well",
+                         c.who(t.thread.address), b.object);
+  if (!timer) return {};
+  const auto d = nt::read_dispatcher(c.world.target(), *timer);
+  const u64 now = c.world.clock().interrupt_time;
+  // DISPATCHER_HEADER.TimerMiscFlags (byte 3): bit 6, the timer is in the table.
+  const auto flags = memory::read<u8>(c.world.target().kernel(), *timer + 3);
+  if (!d || !flags || (*flags & 0x40) == 0 || now == 0 || d->due_time <= now) return {};
+  return fmt::format("the wait of {} has a time-out, due in {}", c.who(t.thread.address),
+                     duration((d->due_time - now) / 10'000));
+}
+
+std::vector<std::string> advice_for(const Context& c, const Finding& f, const std::vector<VirtAddr>& cycle,
+                                    bool may_end) {
   std::vector<std::string> out{
-      "The threads wait for each other in a circle: no time-out and no faster disk resolves it. Restarting "
-      "one of the processes, or the guest, does.",
+      may_end ? "The threads wait for each other in a circle, which one of them may leave by itself; it will "
+                "come "
+                "back. Restarting one of the processes opens it now."
+              : "The threads wait for each other in a circle: no time-out and no faster disk resolves it. "
+                "Restarting "
+                "one of the processes, or the guest, does.",
       fmt::format("Send the stacks of the threads in the circle to the maker of the component that takes "
                   "the locks in different orders: {}",
                   processes_of(c.world, cycle))};
@@ -58,6 +88,7 @@ std::vector<std::string> advice_for(const Context& c, const Finding& f, const st
 Finding finding_of(Context& c, const std::vector<VirtAddr>& cycle) {
   Finding f{.rule = "deadlock", .verdict = "deadlock"};
   std::string story;
+  bool may_end = false;
   std::vector<VirtAddr> suffering = cycle;
   for (size_t i = 0; i < cycle.size(); i++) {
     const VirtAddr from = cycle[i], to = cycle[(i + 1) % cycle.size()];
@@ -69,6 +100,12 @@ Finding finding_of(Context& c, const std::vector<VirtAddr>& cycle) {
         "{} waits {} for {} {}{}, {}", c.who(from), duration(link.longest_ms), link.kind, link.object,
         link.name.empty() ? "" : fmt::format(" ({})", link.name), owes(edge->kind, c.who(to)));
     f.evidence.push_back(c.about_thread(from, text, link.confidence));
+    const ThreadNode* node = c.world.thread(from);
+    if (const std::string way = node == nullptr ? "" : way_out(c, *node, *edge); !way.empty()) {
+      may_end = true;
+      f.confidence = weaker(f.confidence, Confidence::heuristic);
+      f.evidence.push_back(c.about_thread(from, way, Confidence::derived));
+    }
     f.longest_ms = std::max(f.longest_ms, link.longest_ms);
     story += (i == 0 ? "" : " -> ") + c.who(from);
     for (const VirtAddr b : c.graph.behind(from).threads)
@@ -93,14 +130,37 @@ Finding finding_of(Context& c, const std::vector<VirtAddr>& cycle) {
       "deadlock of {} threads: {} -> back to {}{}", cycle.size(), story, c.who(cycle.front()),
       behind == 0 ? ""
                   : fmt::format("; {} behind it", counted(behind, "more thread waits", "more threads wait")));
-  f.advice = advice_for(c, f, cycle);
+  f.advice = advice_for(c, f, cycle, may_end);
   f.on_symptom = c.touches_entry(cycle.front(), suffering);
   f.score = 50 + c.weight(suffering);
   return f;
 }
 
 void find(Context& c, std::vector<Finding>& findings) {
-  for (const std::vector<VirtAddr>& cycle : c.graph.cycles()) findings.push_back(finding_of(c, cycle));
+  // Circles that share a thread are one deadlock: sixty workers that all wait for the same lock.
+  std::vector<Finding> found;
+  for (const std::vector<VirtAddr>& cycle : c.graph.cycles()) {
+    const auto shares = [&](const Finding& f) {
+      return std::any_of(cycle.begin(), cycle.end(), [&](VirtAddr t) {
+        return std::find(f.cycles.front().begin(), f.cycles.front().end(), t) != f.cycles.front().end();
+      });
+    };
+    const auto other = std::find_if(found.begin(), found.end(), shares);
+    if (other == found.end())
+      found.push_back(finding_of(c, cycle));
+    else
+      other->cycles.push_back(cycle);
+  }
+  for (Finding& f : found) {
+    if (f.cycles.size() > 1) {
+      f.title += fmt::format("; {} through the same threads",
+                             counted(f.cycles.size() - 1, "more circle leads", "more circles lead"));
+      f.evidence.push_back(
+          {.text = fmt::format("in all {} circles share threads with this one", f.cycles.size()),
+           .confidence = f.confidence});
+    }
+    findings.push_back(std::move(f));
+  }
 }
 
 }  // namespace

@@ -9,6 +9,25 @@ namespace unhang::diagnose {
 
 namespace {
 
+// Who must be restarted, and what finds the culprit next time.
+std::vector<std::string> advice_for(const Context& c, const Lock& lock,
+                                    const std::vector<VirtAddr>& suffering) {
+  if (!lock.process.is_null())
+    return {
+        fmt::format("A thread of {} ended while it held the lock, which is that process's own: restarting "
+                    "the process releases it, the guest need not.",
+                    processes_of(c.world, suffering)),
+        "Application Verifier (Locks) on that program finds who leaves locks behind; TerminateThread is the "
+        "usual cause."};
+  if (std::string_view(lock.kind) == "Mutant")
+    return {
+        fmt::format("A thread ended and its mutex was not given to the next one. Restart the programs that "
+                    "wait for it: {}; the guest, if that does not help.",
+                    processes_of(c.world, suffering))};
+  return {"A driver left the lock held when its thread ended: only restarting the guest releases it.",
+          "Driver Verifier with deadlock detection (verifier /flags 0x20) finds who leaves locks behind."};
+}
+
 void find(Context& c, std::vector<Finding>& findings) {
   for (const Lock& lock : c.world.locks) {
     if (lock.waiters.empty() || lock.owners.empty()) continue;
@@ -58,10 +77,7 @@ void find(Context& c, std::vector<Finding>& findings) {
     if (terminated)
       f.evidence.push_back(c.about_thread(owner, fmt::format("{} has ended (state Terminated)", c.who(owner)),
                                           Confidence::exact));
-    f.advice = {
-        "A driver or a program left the lock held when its thread ended: only restarting the guest releases "
-        "it.",
-        "Driver Verifier with deadlock detection (verifier /flags 0x20) finds who leaves locks behind."};
+    f.advice = advice_for(c, lock, suffering);
     f.waiting = suffering.size();
     f.on_symptom = c.touches_entry(owner, suffering);
     f.score = 40 + c.weight(suffering);

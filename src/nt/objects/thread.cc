@@ -184,7 +184,10 @@ Clock read_clock(const Target& target) {
   // KSYSTEM_TIME parts are low, high1, high2; TickCountLowDeprecated at +0 stands still on x64.
   const Source<VirtAddr>& k = target.kernel();
   Clock clock;
-  if (const auto ticks = memory::read<u32>(k, kUserSharedData + 0x320)) clock.tick_count = *ticks;
+  if (const auto ticks = memory::read<u64>(k, kUserSharedData + 0x320)) {
+    clock.tick_count = static_cast<u32>(*ticks);
+    clock.ticks_since_boot = *ticks;
+  }
   clock.interrupt_time = memory::read<u64>(k, kUserSharedData + 0x08).value_or(0);
   clock.system_time = memory::read<u64>(k, kUserSharedData + 0x14).value_or(0);
   if (const auto at = target.symbol("KeMaximumIncrement"))

@@ -177,12 +177,13 @@ Result<Thread> read_thread(const Target& target, VirtAddr va);
 // Time, for Ticks: KUSER_SHARED_DATA and KeMaximumIncrement, read once per target by whoever needs it.
 struct Clock {
   std::optional<u32> tick_count;
-  u32 increment = 156250;  // 100 ns a tick
+  u64 ticks_since_boot = 0;  // the same with its upper half: the lower one wraps after 776 days
+  u32 increment = 156250;    // 100 ns a tick
   bool increment_known = false;
   u64 system_time = 0;     // 100 ns since 1601, 0 unknown
   u64 interrupt_time = 0;  // 100 ns since boot
   // Cut, as debuggers print times.
-  u64 ms(u32 ticks) const { return u64{ticks} * increment / 10000; }
+  u64 ms(u64 ticks) const { return ticks * increment / 10000; }
   // To the nearest, halves to the even one: for waited_ms.
   u64 nearest_ms(u32 ticks) const {
     const u64 whole = ms(ticks), rest = u64{ticks} * increment % 10000;

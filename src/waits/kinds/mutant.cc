@@ -37,12 +37,17 @@ void add(World& world, ThreadNode& t, VirtAddr object, const nt::Dispatcher& d) 
 }
 
 void find(World& world) {
-  for (ThreadNode& t : world.threads)
-    for (const nt::WaitBlock& block : t.thread.wait_blocks) {
+  for (size_t i = 0; i < world.threads.size(); i++) {
+    const std::vector<nt::WaitBlock> blocks = world.threads[i].thread.wait_blocks;
+    for (const nt::WaitBlock& block : blocks) {
       if (block.object_type != static_cast<u8>(nt::DispatcherType::mutant)) continue;
       const auto d = nt::read_dispatcher(world.target(), block.object);
-      if (d && d->type == nt::DispatcherType::mutant) add(world, t, block.object, *d);
+      if (!d || d->type != nt::DispatcherType::mutant) continue;
+      // An owner that has ended is on no list.
+      if (is_kernel(d->owner_thread)) world.find_or_adopt(d->owner_thread);
+      add(world, world.threads[i], block.object, *d);
     }
+  }
 }
 
 }  // namespace
