@@ -72,5 +72,38 @@ TEST_P(OwnerTest, WhosePageIsMissingIsNotGone) {
 INSTANTIATE_TEST_SUITE_P(Kinds, OwnerTest, testing::ValuesIn(kKinds),
                          [](const auto& i) { return std::string(i.param.name); });
 
+// One instance of a program waits for another one's mutex for hours; a queue for it needs it.
+TEST(MutexOwner, ThatSleepsKeepsAQueueWaiting) {
+  for (const u64 waiters : {u64{1}, u64{4}}) {
+    Machine m{synth::MachineOptions{}};
+    const VirtAddr p = m.add_process("service.exe", 2200), owner = m.add_thread(p, 2204);
+    const VirtAddr mutant = m.add_mutant(owner);
+    for (u64 i = 0; i < waiters; i++) m.wait_for_mutant(m.add_thread(p, 2300 + i * 4), mutant, 6400);
+    m.block(owner, 6, {m.add_event()}, 6400, {"nt!KiSystemServiceCopyEnd"});
+    const auto session = synth::open_session(m.dump());
+    ASSERT_TRUE(session);
+    const diagnose::Diagnosis d = diagnose::diagnose(session->world(), {});
+    EXPECT_EQ(d.findings.empty(), waiters == 1) << d.verdict.summary;
+    if (waiters == 1) continue;
+    EXPECT_STREQ(d.verdict.cls, "unknown");
+    EXPECT_EQ(d.findings.front().culprit.thread, owner);
+  }
+}
+
+TEST(AlpcServer, ThatHasEndedOwesAnAnswer) {
+  Machine m{synth::MachineOptions{}};
+  const VirtAddr p = m.add_process("server.exe", 2200), server = m.add_thread(p, 2204);
+  m.wait_for_reply(m.add_thread(m.add_process("client.exe", 2300), 2304), m.add_alpc_port(p, ""), server,
+                   6400);
+  m.terminate_and_unlist(server);
+  const auto session = synth::open_session(m.dump());
+  ASSERT_TRUE(session);
+  const diagnose::Diagnosis d = diagnose::diagnose(session->world(), {});
+  EXPECT_STREQ(d.verdict.cls, "orphaned-lock") << d.verdict.summary;
+  EXPECT_EQ(d.verdict.confidence, Confidence::heuristic);
+  ASSERT_FALSE(d.findings.empty());
+  EXPECT_EQ(d.findings.front().culprit.thread, server);
+}
+
 }  // namespace
 }  // namespace unhang
