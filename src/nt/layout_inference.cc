@@ -8,6 +8,7 @@
 
 #include "base/format.h"
 #include "memory/read.h"
+#include "nt/accessor.h"
 #include "nt/objects/thread.h"
 #include "nt/walk.h"
 
@@ -20,31 +21,6 @@ constexpr i32 kFar = 0x200;  // how far from its place a member is looked for
 constexpr u32 kEnoughObjects = 3;
 constexpr u8 kMostWaitReasons = 45;
 constexpr double kShare = 0.95;  // lists of a running guest may be torn
-
-// Exported functions that return one member (names: public documentation and the kernel's export table).
-struct Accessor {
-  const char* function;
-  const char* type;
-  const char* path;
-};
-constexpr Accessor kAccessors[] = {
-    {"PsGetProcessId", "_EPROCESS", "UniqueProcessId"},
-    {"PsGetProcessImageFileName", "_EPROCESS", "ImageFileName"},
-    {"PsGetProcessPeb", "_EPROCESS", "Peb"},
-    {"PsGetProcessInheritedFromUniqueProcessId", "_EPROCESS", "InheritedFromUniqueProcessId"},
-    {"PsGetProcessCreateTimeQuadPart", "_EPROCESS", "CreateTime"},
-    {"PsGetThreadId", "_ETHREAD", "Cid.UniqueThread"},
-    {"PsGetThreadProcessId", "_ETHREAD", "Cid.UniqueProcess"},
-    {"PsGetCurrentThreadId", "_ETHREAD", "Cid.UniqueThread"},
-    {"IoGetTopLevelIrp", "_ETHREAD", "TopLevelIrp"},
-    {"PsGetThreadProcess", "_KTHREAD", "Process"},
-    {"IoThreadToProcess", "_KTHREAD", "Process"},
-    {"PsGetThreadTeb", "_KTHREAD", "Teb"},
-    {"PsGetCurrentThreadTeb", "_KTHREAD", "Teb"},
-    {"PsGetThreadWin32Thread", "_KTHREAD", "Win32Thread"},
-    {"PsGetCurrentThreadStackBase", "_KTHREAD", "StackBase"},
-    {"PsGetCurrentThreadStackLimit", "_KTHREAD", "StackLimit"},
-};
 
 // What one object says of a place. perhaps: it fits there as it would in many places (an empty list), so it
 // confirms the expected one and proves no other. nothing: it cannot be read there, or has no say.
@@ -92,7 +68,7 @@ class Inferrer {
         if (const u16 offset = in_.kdbg->number(fact.field); fact.path != nullptr && offset != 0)
           add(fact.type, fact.path, offset, "KDBG");
     if (in_.nt == nullptr) return;
-    for (const Accessor& a : kAccessors) {
+    for (const Accessor& a : accessors()) {
       const auto va = in_.nt->find(a.function);
       if (!va) continue;
       std::array<u8, 24> code{};
@@ -286,8 +262,8 @@ class Inferrer {
       if (!back || *back != t.address + o) return Says::no;
       return v->flink == t.address + o ? Says::perhaps : Says::yes;
     });
-    // Who waits for a queue (dispatcher types 4 and 0x15, since Windows 8) waits for work: KeRemoveQueue and
-    // KeRemovePriQueue state no other reason, and on every machine workers do.
+    // Who waits for a queue (dispatcher types 4 and 0x15, since Windows 8) waits for work, and the reason is
+    // WrQueue (wdm.h; workers in every published `!process 0 7`).
     look<T>("_KTHREAD", "WaitReason", threads_, 1, [&](const T& t, u32 o) {
       const auto state = at<u8>(t.address + place("_KTHREAD", "State")), reason = at<u8>(t.address + o);
       const auto block = at<VirtAddr>(t.address + near("_KTHREAD", "WaitBlockList"));
@@ -383,36 +359,6 @@ Inference infer_nearest(const InferenceInput& input, u32 build, std::vector<Layo
   std::rotate(ranked.begin(), ranked.begin() + static_cast<i64>(chosen),
               ranked.begin() + static_cast<i64>(chosen) + 1);
   return best;
-}
-
-std::optional<u32> offset_in_code(std::span<const u8> code) {
-  const ByteView b(code.data(), code.size());
-  u64 at = 0;
-  u8 base = 1;  // rcx: the first argument
-  // mov rax, gs:[188h]: the current thread.
-  static constexpr u8 kCurrentThread[] = {0x65, 0x48, 0x8b, 0x04, 0x25, 0x88, 0x01, 0x00, 0x00};
-  if (code.size() >= sizeof kCurrentThread &&
-      std::equal(std::begin(kCurrentThread), std::end(kCurrentThread), code.begin())) {
-    at = sizeof kCurrentThread;
-    base = 0;
-  }
-  if (code.size() < at + 8) return std::nullopt;
-  if (b.at<u8>(at) == 0x48) at++;  // REX.W; a member of 4 bytes has none
-  const u8 op = b.at<u8>(at), modrm = b.at<u8>(at + 1);
-  if ((op != 0x8b && op != 0x8d) || (modrm & 0x3f) != base) return std::nullopt;  // mov or lea to rax
-  u32 offset = 0;
-  u64 end = 0;
-  if ((modrm & 0xc0) == 0x80) {
-    offset = b.at<u32>(at + 2);
-    end = at + 6;
-  } else if ((modrm & 0xc0) == 0x40) {
-    offset = b.at<u8>(at + 2);
-    end = at + 3;
-  } else {
-    return std::nullopt;
-  }
-  if (code.size() <= end || b.at<u8>(end) != 0xc3 || offset > 0x7fffffff) return std::nullopt;  // ret
-  return offset;
 }
 
 }  // namespace unhang::nt

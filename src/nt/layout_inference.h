@@ -54,8 +54,4 @@ Inference infer_layout(const InferenceInput& input, const symbols::Layout& layou
 // the one of which the target differs at the fewest places comes to the front.
 Inference infer_nearest(const InferenceInput& input, u32 build, std::vector<LayoutScore>& ranked);
 
-// The offset of the member that an accessor function returns, from its code: "mov rax, [rcx+disp]; ret" and
-// its like. Nothing when the code has another form.
-std::optional<u32> offset_in_code(std::span<const u8> code);
-
 }  // namespace unhang::nt
