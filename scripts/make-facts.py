@@ -4,8 +4,10 @@
 Usage: scripts/make-facts.py DIRECTORY
 
 DIRECTORY holds symbol tables in Volatility-3 ISF JSON (ntkrnlmp-VERSION-GUID-AGE.json.xz) and tables of
-offsets without types (layout-VERSION-x64*.json). Run by hand when a build is added; the result is reviewed
-and committed. Nothing else in the project needs Python or those files.
+offsets without types (layout-VERSION-x64*.json). A build that has a column already keeps it unless DIRECTORY
+holds its symbol table: what was published piece by piece (docs/decisions/layouts.md) stays. To make such a
+column anew, take it out of the facts first. Run by hand when a build is added; the result is reviewed and
+committed. Nothing else in the project needs Python or those files.
 """
 import glob, json, lzma, os, re, sys
 
@@ -152,12 +154,42 @@ class Plain:
         return size, self.partial or name in self.partial_types, members
 
 
+class Kept:
+    """A column of the facts as they are."""
+
+    def __init__(self, build):
+        self.build, self.types = build, {}
+
+    def table(self, name, neighbours=None):
+        return self.types.get(name)
+
+
+def kept_columns(folder):
+    columns = {}
+    for path in sorted(glob.glob(folder + "/*.facts")):
+        lines = open(path).read().split("\n")
+        if not lines[0].startswith("type "): continue
+        name, builds, sizes = lines[0].split()[1], lines[1].split()[1:], lines[2].split()[1:]
+        for i, b in enumerate(builds):
+            members = {}
+            for line in lines[3:]:
+                if not line: continue
+                n, t, offsets = line.split(" | ")
+                if offsets.split()[i] != "-": members[n] = (t, int(offsets.split()[i], 16))
+            column = columns.setdefault(b.rstrip("*"), Kept(b.rstrip("*")))
+            column.types[name] = int(sizes[i], 16), b.endswith("*"), members
+    return columns
+
+
 def main():
     if len(sys.argv) != 2 or not glob.glob(sys.argv[1] + "/ntkrnlmp-*.json.xz"): sys.exit(__doc__)
     here, directory = os.path.dirname(os.path.abspath(__file__)), sys.argv[1]
     out = os.path.join(here, "../src/symbols/facts")
     isfs = [Isf(p) for p in sorted(glob.glob(directory + "/ntkrnlmp-*.json.xz"))]
+    kept = kept_columns(out)
+    for b in isfs: kept.pop(b.build, None)
     plains = [Plain(p) for p in sorted(glob.glob(directory + "/layout-*.json"))]
+    plains = [p for p in plains if p.build not in kept] + list(kept.values())
     key = lambda b: [int(x) for x in b.build.split(".")]
     builds = sorted(isfs + plains, key=key)
     number = {b.build: key(b)[2] for b in builds}
@@ -167,7 +199,7 @@ def main():
         for p in plains:
             near = sorted(isfs, key=lambda b: abs(number[b.build] - number[p.build]))
             tables[p.build] = p.table(name, [tables[b.build] for b in near])
-            if name in CONTRACTS: tables[p.build] = tables[near[0].build]
+            if name in CONTRACTS and not isinstance(p, Kept): tables[p.build] = tables[near[0].build]
         used = [b.build for b in builds if tables[b.build]]
         if not used: continue
         rows, order = {}, []
