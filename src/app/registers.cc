@@ -1,7 +1,6 @@
 #include "app/registers.h"
 
 #include <algorithm>
-#include <array>
 
 #include "base/format.h"
 #include "nt/objects/thread.h"
@@ -9,58 +8,59 @@
 namespace unhang::app {
 
 std::vector<RegisterValue> registers_of(const dump::CpuState& c) {
-  static constexpr std::array<std::pair<const char*, dump::Gpr>, 16> kGeneral{{{"rax", dump::rax},
-                                                                               {"rbx", dump::rbx},
-                                                                               {"rcx", dump::rcx},
-                                                                               {"rdx", dump::rdx},
-                                                                               {"rsi", dump::rsi},
-                                                                               {"rdi", dump::rdi},
-                                                                               {"rsp", dump::rsp},
-                                                                               {"rbp", dump::rbp},
-                                                                               {"r8", dump::r8},
-                                                                               {"r9", dump::r9},
-                                                                               {"r10", dump::r10},
-                                                                               {"r11", dump::r11},
-                                                                               {"r12", dump::r12},
-                                                                               {"r13", dump::r13},
-                                                                               {"r14", dump::r14},
-                                                                               {"r15", dump::r15}}};
-  std::vector<RegisterValue> out;
-  for (const auto& [name, index] : kGeneral) out.push_back({name, 16, c.gpr[index]});
-  out.push_back({"rip", 16, c.rip});
-  out.push_back({"efl", 8, c.rflags});
   const auto system = [&](u64 value) { return c.has_control ? std::optional<u64>(value) : std::nullopt; };
-  // A CONTEXT that Windows saved for itself has CS and SS only.
-  out.push_back({"cs", 4, c.cs.selector});
-  out.push_back({"ss", 4, c.ss.selector});
-  out.push_back({"ds", 4, system(c.ds.selector)});
-  out.push_back({"es", 4, system(c.es.selector)});
-  out.push_back({"fs", 4, system(c.fs.selector)});
-  out.push_back({"gs", 4, system(c.gs.selector)});
-  out.push_back({"fs_base", 16, system(c.fs.base)});
-  out.push_back({"gs_base", 16, system(c.gs.base)});
-  out.push_back({"kernel_gs_base", 16, c.kernel_gs_base});
-  out.push_back({"cr0", 16, system(c.cr0)});
-  out.push_back({"cr2", 16, system(c.cr2)});
-  out.push_back({"cr3", 16, system(c.cr3)});
-  out.push_back({"cr4", 16, system(c.cr4)});
-  out.push_back({"cr8", 16, c.cr8});
-  out.push_back({"gdtr", 16, system(c.gdt.base)});
-  out.push_back({"gdtl", 4, system(c.gdt.limit)});
-  out.push_back({"idtr", 16, system(c.idt.base)});
-  out.push_back({"idtl", 4, system(c.idt.limit)});
-  out.push_back({"tr", 4, system(c.tr.selector)});
-  out.push_back({"ldtr", 4, system(c.ldt.selector)});
-  for (const auto& [name, i] :
-       {std::pair{"dr0", 0}, {"dr1", 1}, {"dr2", 2}, {"dr3", 3}, {"dr6", 6}, {"dr7", 7}})
-    out.push_back({name, 16, c.dr ? std::optional<u64>((*c.dr)[static_cast<size_t>(i)]) : std::nullopt});
-  out.push_back({"efer", 16, c.efer});
-  out.push_back({"star", 16, c.star});
-  out.push_back({"lstar", 16, c.lstar});
-  out.push_back({"cstar", 16, c.cstar});
-  out.push_back({"fmask", 16, c.fmask});
-  out.push_back({"mxcsr", 8, c.mxcsr ? std::optional<u64>(*c.mxcsr) : std::nullopt});
-  return out;
+  const auto debug = [&](size_t i) { return c.dr ? std::optional<u64>((*c.dr)[i]) : std::nullopt; };
+  return {{"rax", c.gpr[dump::rax]},
+          {"rbx", c.gpr[dump::rbx]},
+          {"rcx", c.gpr[dump::rcx]},
+          {"rdx", c.gpr[dump::rdx]},
+          {"rsi", c.gpr[dump::rsi]},
+          {"rdi", c.gpr[dump::rdi]},
+          {"rsp", c.gpr[dump::rsp]},
+          {"rbp", c.gpr[dump::rbp]},
+          {"r8", c.gpr[dump::r8]},
+          {"r9", c.gpr[dump::r9]},
+          {"r10", c.gpr[dump::r10]},
+          {"r11", c.gpr[dump::r11]},
+          {"r12", c.gpr[dump::r12]},
+          {"r13", c.gpr[dump::r13]},
+          {"r14", c.gpr[dump::r14]},
+          {"r15", c.gpr[dump::r15]},
+          {"rip", c.rip},
+          {"efl", c.rflags},
+          // A CONTEXT that Windows saved for itself has CS and SS only.
+          {"cs", c.cs.selector},
+          {"ss", c.ss.selector},
+          {"ds", system(c.ds.selector)},
+          {"es", system(c.es.selector)},
+          {"fs", system(c.fs.selector)},
+          {"gs", system(c.gs.selector)},
+          {"fs_base", system(c.fs.base)},
+          {"gs_base", system(c.gs.base)},
+          {"kernel_gs_base", c.kernel_gs_base},
+          {"cr0", system(c.cr0)},
+          {"cr2", system(c.cr2)},
+          {"cr3", system(c.cr3)},
+          {"cr4", system(c.cr4)},
+          {"cr8", c.cr8},
+          {"gdtr", system(c.gdt.base)},
+          {"gdtl", system(c.gdt.limit)},
+          {"idtr", system(c.idt.base)},
+          {"idtl", system(c.idt.limit)},
+          {"tr", system(c.tr.selector)},
+          {"ldtr", system(c.ldt.selector)},
+          {"dr0", debug(0)},
+          {"dr1", debug(1)},
+          {"dr2", debug(2)},
+          {"dr3", debug(3)},
+          {"dr6", debug(6)},
+          {"dr7", debug(7)},
+          {"efer", c.efer},
+          {"star", c.star},
+          {"lstar", c.lstar},
+          {"cstar", c.cstar},
+          {"fmask", c.fmask},
+          {"mxcsr", c.mxcsr}};
 }
 
 Node registers_node(const dump::CpuState& c) {

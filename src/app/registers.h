@@ -14,7 +14,6 @@ namespace unhang::app {
 
 struct RegisterValue {
   const char* name;
-  int digits;  // as printed
   // Absent: this form of dump does not hold it.
   std::optional<u64> value;
 };

@@ -21,16 +21,23 @@ std::string list_of_commands() {
   return s;
 }
 
-// "a; b" are two commands, as at a debugger's prompt.
+// "a; b" are two commands, as at a debugger's prompt; quotes keep a name together.
 std::vector<std::string> single_commands(const std::vector<std::string>& lines) {
   std::vector<std::string> out;
-  for (const std::string& line : lines)
-    for (size_t at = 0; at <= line.size();) {
-      const size_t end = std::min(line.find(';', at), line.size());
-      const size_t first = line.find_first_not_of(' ', at);
-      if (first < end) out.push_back(line.substr(first, end - first));
-      at = end + 1;
+  for (const std::string& line : lines) {
+    std::string command;
+    bool quoted = false;
+    for (const char c : line + ';') {
+      quoted ^= c == '"';
+      if (c != ';' || quoted) {
+        if (c != ' ' || !command.empty()) command += c;
+        continue;
+      }
+      if (!command.empty()) out.push_back(std::move(command));
+      command.clear();
     }
+    if (!command.empty()) out.push_back(std::move(command));  // a quote that is not closed
+  }
   return out;
 }
 

@@ -270,6 +270,15 @@ TEST_F(BadInput, AReportThatAFullDiskCutIsAnError) {
   }
 }
 
+TEST_F(BadInput, OneWordMayHoldSeveralCommands) {
+  const Outcome o = run("run " + write("hang.elf", sample()) + " '~0; ? 10 ;! \"a;b\"'");
+  EXPECT_EQ(o.status, 2);
+  EXPECT_NE(o.out.find("unhang> ~0\n"), std::string::npos) << o.out;
+  EXPECT_NE(o.out.find("Evaluate expression: 16 = "), std::string::npos) << o.out;
+  EXPECT_EQ(std::count(o.err.begin(), o.err.end(), '\n'), 1) << o.err;
+  EXPECT_NE(o.err.find("! \"a;b\": "), std::string::npos) << o.err;
+}
+
 TEST_F(BadInput, GoodInputStillWorks) {
   const Outcome o = run(write("hang.elf", sample()) + " --symbols " UNHANG_SOURCE_DIR "/samples");
   EXPECT_EQ(o.status, 1);
