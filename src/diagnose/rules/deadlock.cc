@@ -11,7 +11,7 @@ namespace unhang::diagnose {
 
 namespace {
 
-constexpr u8 kWaitAny = 1;
+constexpr u8 kWaitAny = 1;  // WAIT_TYPE, wdm.h
 
 u64 waited_ms(const Context& c, VirtAddr thread) {
   const ThreadNode* t = c.world.thread(thread);
@@ -53,7 +53,7 @@ std::string way_out(const Context& c, const ThreadNode& t, const waits::Edge& ed
   if (!timer) return {};
   const auto d = nt::read_dispatcher(c.world.target(), *timer);
   const u64 now = c.world.clock().interrupt_time;
-  // DISPATCHER_HEADER.TimerMiscFlags (byte 3): bit 6, the timer is in the table.
+  // DISPATCHER_HEADER.TimerMiscFlags (byte 3; public PDBs): bit 6, Inserted.
   const auto flags = memory::read<u8>(c.world.target().kernel(), *timer + 3);
   if (!d || !flags || (*flags & 0x40) == 0 || now == 0 || d->due_time <= now) return {};
   return fmt::format("the wait of {} has a time-out, due in {}", c.who(t.thread.address),
@@ -152,13 +152,9 @@ void find(Context& c, std::vector<Finding>& findings) {
       other->cycles.push_back(cycle);
   }
   for (Finding& f : found) {
-    if (f.cycles.size() > 1) {
+    if (f.cycles.size() > 1)
       f.title += fmt::format("; {} through the same threads",
                              counted(f.cycles.size() - 1, "more circle leads", "more circles lead"));
-      f.evidence.push_back(
-          {.text = fmt::format("in all {} circles share threads with this one", f.cycles.size()),
-           .confidence = f.confidence});
-    }
     findings.push_back(std::move(f));
   }
 }

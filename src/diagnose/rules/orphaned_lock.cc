@@ -1,5 +1,5 @@
 // A lock whose owner is gone: the thread has ended, or what stands there is no thread. Nobody will release
-// it.
+// it. Or an answer that a thread owes which has ended: nobody will give it.
 #include <algorithm>
 
 #include "base/format.h"
@@ -28,7 +28,7 @@ std::vector<std::string> advice_for(const Context& c, const Lock& lock,
           "Driver Verifier with deadlock detection (verifier /flags 0x20) finds who leaves locks behind."};
 }
 
-void find(Context& c, std::vector<Finding>& findings) {
+void orphaned_locks(Context& c, std::vector<Finding>& findings) {
   for (const Lock& lock : c.world.locks) {
     if (lock.waiters.empty() || lock.owners.empty()) continue;
     const bool all_gone = std::all_of(lock.owners.begin(), lock.owners.end(),
@@ -83,6 +83,45 @@ void find(Context& c, std::vector<Finding>& findings) {
     f.score = 40 + c.weight(suffering);
     findings.push_back(std::move(f));
   }
+}
+
+// The message of an ALPC request names the thread that took it. That nothing takes such a name back when the
+// thread ends is seen in made machines only: never surer than heuristic.
+void lost_answers(Context& c, std::vector<Finding>& findings) {
+  constexpr u64 kLongMs = 2000;
+  for (const VirtAddr head : c.graph.heads()) {
+    const ThreadNode* t = c.world.thread(head);
+    if (t == nullptr || !t->thread.terminated()) continue;
+    const waits::Behind behind = c.graph.behind(head);
+    std::vector<ChainLink> chain = c.chain_to(head);
+    if (chain.empty() || chain.back().kind != "ALPC" || behind.longest_ms < kLongMs) continue;
+    Finding f{.rule = "orphaned-lock",
+              .verdict = "orphaned-lock",
+              .confidence = weaker(behind.weakest, Confidence::heuristic),
+              .chain = std::move(chain)};
+    f.culprit = c.culprit(head);
+    f.waiting = behind.threads.size();
+    f.longest_ms = behind.longest_ms;
+    f.title = fmt::format(
+        "{} must answer {} and has ended: the answer will not come; {} behind it, the longest "
+        "for {}",
+        c.who(head), held_thing(f.chain.back()),
+        counted(behind.threads.size(), "thread waits", "threads wait"), duration(behind.longest_ms));
+    f.evidence.push_back(
+        c.about_thread(head, fmt::format("{} has ended (state Terminated)", c.who(head)), Confidence::exact));
+    f.advice = {
+        "Restart the programs that wait, and the one that ended a thread in the middle of a request: its "
+        "maker "
+        "can tell why."};
+    f.on_symptom = c.touches_entry(head, behind.threads);
+    f.score = 5 + c.weight(behind.threads);
+    findings.push_back(std::move(f));
+  }
+}
+
+void find(Context& c, std::vector<Finding>& findings) {
+  orphaned_locks(c, findings);
+  lost_answers(c, findings);
 }
 
 }  // namespace

@@ -24,19 +24,15 @@ void broken_chains(Context& c, std::vector<Finding>& findings) {
   for (const VirtAddr head : c.graph.heads()) {
     const ThreadNode* t = c.world.thread(head);
     const waits::WaitNature nature = t == nullptr ? waits::WaitNature::event : t->nature();
-    const bool ended = t != nullptr && t->thread.terminated();
-    if (t != nullptr && !ended &&
-        (!t->waiting() || nature == waits::WaitNature::io || nature == waits::WaitNature::lock ||
-         nature == waits::WaitNature::suspended))
+    if (t != nullptr && (!t->waiting() || nature == waits::WaitNature::io ||
+                         nature == waits::WaitNature::lock || nature == waits::WaitNature::suspended))
       continue;
     const waits::Behind behind = c.graph.behind(head);
+    if (behind.impatient_ms < kLongMs) continue;
     std::vector<ChainLink> chain = c.chain_to(head);
     if (chain.empty()) continue;
-    // Locks of threads that have ended have a rule of their own; an answer that one owes will never come.
-    const bool lost_answer = ended && chain.back().kind == "ALPC";
-    if (lost_answer ? behind.longest_ms < kLongMs : ended || behind.impatient_ms < kLongMs) continue;
     Finding f{.rule = "unexplained-wait",
-              .verdict = lost_answer ? "orphaned-lock" : "unknown",
+              .verdict = "unknown",
               .confidence = weaker(behind.weakest, Confidence::heuristic),
               .chain = std::move(chain)};
     f.culprit = c.culprit(head);
@@ -45,8 +41,6 @@ void broken_chains(Context& c, std::vector<Finding>& findings) {
     std::string what = "waits for something that the dump does not explain";
     if (t == nullptr)
       what = "cannot be read";
-    else if (lost_answer)
-      what = "has ended: the answer will not come";
     else if (!t->waits.empty())
       what = fmt::format("waits for a {} ({})", t->waits.front().kind, t->waits.front().detail);
     f.title = fmt::format("{} {} {} and {}; {} behind it, the longest for {}", c.who(head),
@@ -55,11 +49,9 @@ void broken_chains(Context& c, std::vector<Finding>& findings) {
                           duration(behind.longest_ms));
     f.evidence.push_back(c.about_thread(head, fmt::format("{} {}", c.who(head), what), Confidence::exact));
     f.advice = {
-        lost_answer
-            ? "Restart the programs that wait, and the one that ended a thread in the middle of a "
-              "request: its maker can tell why."
-            : "Look at the stack of that thread: the functions between the lock and the wait say what it "
-              "waits for. A second dump ten seconds later tells whether it still waits for the same."};
+        "Look at the stack of that thread: the functions between the lock and the wait say what it waits "
+        "for. A second dump ten seconds later tells "
+        "whether it still waits for the same."};
     f.on_symptom = c.touches_entry(head, behind.threads);
     f.score = 5 + c.weight(behind.threads);
     findings.push_back(std::move(f));

@@ -1,6 +1,6 @@
 // AutoBoost lock entries (Windows 8.1 and later): six slots of each thread that say which push locks and fast
 // mutexes it holds or waits for. The lock itself does not name its owner; these do.
-// Facts: public PDBs (_KLOCK_ENTRY); what AutoBoost tracks: Windows Internals, 7th edition.
+// Facts: public PDBs (_KLOCK_ENTRY, _KLOCK_ENTRIES); what AutoBoost tracks: Windows Internals, 7th edition.
 #pragma once
 
 #include <vector>

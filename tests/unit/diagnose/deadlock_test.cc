@@ -1,0 +1,59 @@
+// Circles that one of their threads may leave by itself.
+#include "diagnose/diagnose.h"
+#include "synth/session.h"
+
+namespace unhang {
+namespace {
+
+using synth::Machine;
+
+class DeadlockTest : public testing::Test {
+ protected:
+  // a holds the resource and waits for the mutant (and whatever else); b holds that and waits for the
+  // resource.
+  diagnose::Diagnosis circle(const std::vector<VirtAddr>& more) {
+    std::vector<VirtAddr> objects{m_.add_mutant(b_)};
+    objects.insert(objects.end(), more.begin(), more.end());
+    const VirtAddr resource = m_.add_resource();
+    m_.own_exclusive(resource, a_);
+    m_.block(a_, 6, objects, 6400, {"nt!KeWaitForSingleObject", "nt!KiSystemServiceCopyEnd"});
+    m_.wait_for_resource(b_, resource, true, 6300);
+    session_ = synth::open_session(m_.dump());
+    return session_ ? diagnose::diagnose(session_->world(), {}) : diagnose::Diagnosis{};
+  }
+  static bool says(const diagnose::Diagnosis& d, const std::string& words) {
+    return !d.findings.empty() &&
+           std::any_of(d.findings[0].evidence.begin(), d.findings[0].evidence.end(),
+                       [&](const diagnose::Evidence& e) { return e.text.find(words) != e.text.npos; });
+  }
+  Machine m_{synth::MachineOptions{}};
+  VirtAddr p_ = m_.add_process("service.exe", 2200);
+  VirtAddr a_ = m_.add_thread(p_, 2204), b_ = m_.add_thread(p_, 2208);
+  std::unique_ptr<app::Session> session_;
+};
+
+TEST_F(DeadlockTest, NothingOpensIt) {
+  const diagnose::Diagnosis d = circle({});
+  EXPECT_STREQ(d.verdict.cls, "deadlock") << d.verdict.summary;
+  EXPECT_EQ(d.verdict.confidence, Confidence::derived);
+}
+
+TEST_F(DeadlockTest, AnotherObjectEndsTheWait) {
+  const diagnose::Diagnosis d = circle({m_.add_event()});
+  EXPECT_STREQ(d.verdict.cls, "deadlock") << d.verdict.summary;
+  EXPECT_EQ(d.verdict.confidence, Confidence::heuristic);
+  EXPECT_TRUE(says(d, "any of several objects"));
+}
+
+TEST_F(DeadlockTest, ATimeOutEndsTheWait) {
+  const VirtAddr timer = a_ + m_.offset("_KTHREAD", "Timer");
+  m_.set(timer, "_DISPATCHER_HEADER", "Type", 8);
+  m_.memory().put<u8>(timer + 3, 0x40);  // in the table
+  m_.set(timer, "_KTIMER", "DueTime", (u64{m_.tick_count()} + 640) * 156'250);
+  const diagnose::Diagnosis d = circle({});
+  EXPECT_EQ(d.verdict.confidence, Confidence::heuristic);
+  EXPECT_TRUE(says(d, "has a time-out, due in 10.0 s")) << d.verdict.summary;
+}
+
+}  // namespace
+}  // namespace unhang
