@@ -1,18 +1,23 @@
 #include "diagnose/pending_io.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "base/format.h"
+#include "nt/objects/device.h"
 
 namespace unhang::diagnose {
 
 std::string PendingAt::where() const {
-  return device.empty() ? driver : fmt::format("{} ({})", driver, device);
+  std::string s = device.empty() ? driver : fmt::format("{} ({})", driver, device);
+  if (!bottom.empty() && bottom != driver) s += " above " + bottom;
+  return s;
 }
 
 std::vector<PendingAt> pending_io(const Context& c,
                                   const std::function<bool(const ThreadNode&, const IrpNode&)>& counts) {
-  std::map<std::pair<std::string, std::string>, std::vector<Pending>> by_device;
+  // Disks by the lowest device of their stack, null for others; then by driver and name.
+  std::map<std::tuple<VirtAddr, std::string, std::string>, std::vector<Pending>> by_device;
   for (const waits::Edge& e : c.world.edges) {
     if (std::string_view(e.kind) != "IRP") continue;
     const ThreadNode* t = c.world.thread(e.from);
@@ -20,8 +25,15 @@ std::vector<PendingAt> pending_io(const Context& c,
     for (const size_t i : t->irps) {
       const IrpNode& irp = c.world.irps[i];
       if (irp.irp.address != e.object || !counts(*t, irp)) continue;
-      by_device[{irp.driver, irp.device_name}].push_back(
-          {e.from, &irp, t->thread.waited_ms.value_or(0), e.confidence, c.graph.behind(e.from).threads});
+      const bool disk = waits::io_class(irp) == waits::IoClass::storage && is_kernel(irp.driver_device);
+      const auto key = disk ? std::tuple(nt::device_stack(c.world.target(), irp.driver_device).back(),
+                                         std::string(), std::string())
+                            : std::tuple(VirtAddr(), irp.driver, irp.device_name);
+      // A thread that ends looks again and again whether its request is back: its own wait is always young.
+      const waits::Behind behind = c.graph.behind(e.from);
+      const u64 waited =
+          std::max(t->thread.waited_ms.value_or(0), t->thread.ending() ? behind.longest_ms : 0);
+      by_device[key].push_back({e.from, &irp, waited, e.confidence, behind.threads});
     }
   }
   std::vector<PendingAt> out;
@@ -30,9 +42,29 @@ std::vector<PendingAt> pending_io(const Context& c,
       return a.behind.size() != b.behind.size() ? a.behind.size() > b.behind.size()
                                                 : a.waited_ms > b.waited_ms;
     });
-    out.push_back({device.first, device.second, std::move(requests)});
+    const VirtAddr bottom = std::get<0>(device);
+    const IrpNode& first = *requests.front().irp;
+    out.push_back({.driver = first.driver,
+                   .device = first.device_name,
+                   .bottom = bottom.is_null() ? "" : nt::driver_name_of_device(c.world.target(), bottom),
+                   .requests = std::move(requests)});
   }
   return out;
+}
+
+std::vector<PendingAt> disk_requests(const Context& c) {
+  return pending_io(c, [](const ThreadNode& t, const IrpNode& irp) {
+    if (t.thread.ending()) return false;
+    const waits::IoClass k = waits::io_class(irp);
+    return k == waits::IoClass::storage || k == waits::IoClass::filter || k == waits::IoClass::file_system;
+  });
+}
+
+bool writes_stall(const PendingAt& at) {
+  return std::any_of(at.requests.begin(), at.requests.end(), [](const Pending& p) {
+    const nt::IrpStackLocation* l = p.irp->irp.current();
+    return p.is_long() && l != nullptr && (l->major == nt::kMjWrite || l->major == nt::kMjFlushBuffers);
+  });
 }
 
 std::optional<Finding> finding_about(const Context& c, const PendingAt& at, const char* rule) {
@@ -84,9 +116,9 @@ std::optional<Finding> finding_about(const Context& c, const PendingAt& at, cons
          .confidence = Confidence::exact,
          .reads = {},
          .check = ""});
-  f.waiting = suffering.size();
   f.on_symptom = c.touches_entry(head->thread, suffering);
   f.score = 20 + c.weight(suffering);
+  f.waiting = std::move(suffering);
   return f;
 }
 

@@ -74,7 +74,7 @@ struct Finding {
   std::vector<Evidence> evidence;
   std::vector<std::string> advice;
   std::optional<Directory> directory;
-  size_t waiting = 0;  // threads that suffer
+  std::vector<VirtAddr> waiting;  // threads that suffer
   u64 longest_ms = 0;
   double score = 0;
   bool on_symptom = false;  // reached from the thread or process that the user named

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <optional>
+#include <string_view>
 
 #include "base/types.h"
 
@@ -11,6 +12,9 @@ namespace unhang::dump {
 
 // Index into CpuState::gpr: the encoding order of x86-64, which the unwind codes also use.
 enum Gpr : u8 { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 };
+inline constexpr std::array<std::string_view, 16> kGprNames = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp",
+                                                               "rsi", "rdi", "r8",  "r9",  "r10", "r11",
+                                                               "r12", "r13", "r14", "r15"};
 
 struct Segment {
   u16 selector = 0;

@@ -189,11 +189,9 @@ class Reader {
     if (t.indexes == 0 || t.index[0] >= kMostCpus) return;
     // Only what names a register makes a processor: there are many tags with an index.
     const auto cpu = [&]() -> Cpu& { return cpus_[t.index[0]]; };
-    constexpr std::string_view kNames[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
-    const auto name = std::ranges::find(kNames, t.name);
-    if (name != std::end(kNames) && t.size == 8) {
-      const auto i = static_cast<u32>(name - std::begin(kNames));
+    const auto name = std::ranges::find(kGprNames, t.name);
+    if (name != kGprNames.end() && t.size == 8) {
+      const auto i = static_cast<u32>(name - kGprNames.begin());
       cpu().state.gpr[i] = value(t);
       cpu().general |= 1U << i;
     } else if (t.name == "gpregs" && t.size == 128 && bytes_.covers(t.at, 128)) {

@@ -108,6 +108,7 @@ struct Lock {
 struct Candidate {
   VirtAddr thread{};
   std::string why;
+  Confidence confidence = Confidence::heuristic;
 };
 
 // from waits for something that `to` must give back. to is null when nobody in the dump can be named; then

@@ -11,7 +11,8 @@ namespace unhang::app {
 
 namespace {
 
-// The first frame below the scheduler and the wait functions: what asked for the wait.
+// The first frame below the scheduler and the wait functions: what asked for the wait. Without symbols the
+// scheduler's have no names, and the wait functions, which are exported, do.
 std::string blocker(const stack::ThreadStack& s) {
   static constexpr std::string_view kWaiting[] = {"nt!KiSwapContext",
                                                   "nt!KiSwapThread",
@@ -24,12 +25,14 @@ std::string blocker(const stack::ThreadStack& s) {
                                                   "nt!KeRemovePriQueue",
                                                   "nt!KeWaitForGate",
                                                   "nt!KeWaitForAlertByThreadId"};
-  for (std::string_view symbol : s.symbols) {
-    const std::string_view name = symbol.substr(0, symbol.find('+'));
-    if (std::find(std::begin(kWaiting), std::end(kWaiting), name) == std::end(kWaiting))
-      return std::string(symbol);
+  if (s.symbols.empty()) return "Stack paged out or missing: " + s.kernel_end;
+  constexpr size_t kInnermost = 6;
+  size_t below = 0;
+  for (size_t i = 0; i < s.symbols.size() && i < kInnermost; i++) {
+    const std::string_view name = s.symbols[i].substr(0, s.symbols[i].find('+'));
+    if (std::find(std::begin(kWaiting), std::end(kWaiting), name) != std::end(kWaiting)) below = i + 1;
   }
-  return s.symbols.empty() ? "Stack paged out or missing: " + s.kernel_end : std::string(s.symbols.back());
+  return std::string(s.symbols[std::min(below, s.symbols.size() - 1)]);
 }
 
 Result<Node> run(Session& session, const std::vector<std::string>& args) {

@@ -175,6 +175,7 @@ Node graph_node(const World& w, const diagnose::Diagnosis& d) {
       Node candidate = Node::map();
       candidate["thread"] = c.thread;
       candidate["why"] = c.why;
+      candidate["confidence"] = name(c.confidence);
       edge["candidates"].add(std::move(candidate));
     }
     n["edges"].add(std::move(edge));
@@ -286,6 +287,21 @@ Node reads_node(const World& w, const std::vector<nt::ReadRecord>& reads) {
   return list;
 }
 
+// The threads that suffer and that the chain, which is one way of many, does not show.
+Node also_waiting_node(const World& w, const diagnose::Finding& f) {
+  std::vector<VirtAddr> others = f.waiting;
+  std::erase_if(others, [&](VirtAddr t) {
+    return t == f.culprit.thread || std::any_of(f.chain.begin(), f.chain.end(), [&](const auto& l) {
+             return std::find(l.waiters.begin(), l.waiters.end(), t) != l.waiters.end();
+           });
+  });
+  if (others.empty()) return {};
+  Node n = Node::map();
+  n["threads"] = u64{others.size()};
+  n["processes"] = diagnose::processes_of(w, others);
+  return n;
+}
+
 Node findings_node(const World& w, const diagnose::Diagnosis& d) {
   Node list = Node::list();
   for (const diagnose::Finding& f : d.findings) {
@@ -294,7 +310,7 @@ Node findings_node(const World& w, const diagnose::Diagnosis& d) {
     n["class"] = f.verdict;
     n["title"] = f.title;
     n["confidence"] = name(f.confidence);
-    n["waiting_threads"] = u64{f.waiting};
+    n["waiting_threads"] = u64{f.waiting.size()};
     n["longest_ms"] = f.longest_ms;
     n["score"] = f.score;
     Node c = Node::map();
@@ -308,6 +324,7 @@ Node findings_node(const World& w, const diagnose::Diagnosis& d) {
     c["directory"] = or_null(f.culprit.directory);
     n["culprit"] = std::move(c);
     n["chain"] = chain_node(w, f.chain);
+    n["also_waiting"] = also_waiting_node(w, f);
     n["cycles"] = Node::list();
     for (const auto& cycle : f.cycles) {
       Node threads = Node::list();

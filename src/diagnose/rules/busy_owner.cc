@@ -306,7 +306,7 @@ Finding finding_of(Context& c, const Owner& o) {
   if (o.patient()) f.confidence = weaker(f.confidence, Confidence::heuristic);
   f.chain = o.chain;
   f.culprit = c.culprit(head);
-  f.waiting = o.behind.threads.size();
+  f.waiting = o.behind.threads;
   f.longest_ms = o.behind.longest_ms;
   describe_locks(c, o, f);
   describe_owner(c, o, f);

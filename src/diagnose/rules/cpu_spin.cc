@@ -78,23 +78,22 @@ void finish(Context& c, Finding& f, VirtAddr thread, std::vector<VirtAddr> starv
   suffering.insert(suffering.end(), starved.begin(), starved.end());
   std::sort(suffering.begin(), suffering.end());
   suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
-  f.waiting = suffering.size();
   f.chain = c.chain_to(thread);
   f.advice = {
       "One look cannot tell a short spin from an endless one: take a second dump ten seconds later. The "
       "same CPU at the same place is the cause.",
       fmt::format("Update or take out {}; its maker needs this stack and the stacks of all other "
-                  "processors (`!running -it`): one of "
-                  "them may hold the lock.",
+                  "processors (`!running -it`).",
                   f.culprit.driver)};
   f.on_symptom = c.touches_entry(thread, suffering);
+  f.waiting = std::move(suffering);
 }
 
-// "a deferred procedure (DPC) of netkvm", "System 4.120 for avfilter". A DPC borrows the stack of whatever
+// "a deferred procedure (DPC) of netkvm", "System 4.120 in avfilter". A DPC borrows the stack of whatever
 // thread it interrupted: the thread is innocent.
 std::string what_runs(Context& c, const ThreadNode& t, std::string_view driver) {
   return waits::in_deferred_procedure(c.world, t) ? fmt::format("a deferred procedure (DPC) of {}", driver)
-                                                  : fmt::format("{} for {}", c.who(t.thread.address), driver);
+                                                  : fmt::format("{} in {}", c.who(t.thread.address), driver);
 }
 
 // Which deferred procedure a processor says that it runs.
@@ -116,14 +115,18 @@ Confidence confidence_of(const ThreadNode& t) {
   return t.stack.kernel_whole() ? Confidence::heuristic : Confidence::guess;
 }
 
-// The thread that has the spin lock, where the lock's queue says so.
-const ThreadNode* holder_of_lock(const Context& c, const ThreadNode& t) {
+// The thread that has the spin lock: the lock's queue says so, or it is the only one with the lock's address.
+struct LockHolder {
+  const ThreadNode* thread = nullptr;
+  bool by_queue = false;
+};
+LockHolder holder_of_lock(const Context& c, const ThreadNode& t) {
   for (const waits::Edge& e : c.world.edges)
-    if (e.from == t.thread.address && std::string_view(e.kind) == "queued spin lock" && e.to != e.from)
+    if (e.from == t.thread.address && std::string_view(e.kind).ends_with("spin lock") && e.to != e.from)
       if (const ThreadNode* holder = c.world.thread(e.to);
           holder != nullptr && holder->on_cpu() && !holder->stack.symbols.empty())
-        return holder;
-  return nullptr;
+        return {holder, std::string_view(e.kind) == "queued spin lock"};
+  return {};
 }
 
 // Inside a function that waits for a spin lock.
@@ -133,7 +136,7 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
   const std::vector<std::string_view>& s = t.stack.symbols;
   // Who asked for the lock: the first frame outside of the kernel, else the one above.
   const size_t caller = driver_frame(s, *spin + 1);
-  const ThreadNode* holder = holder_of_lock(c, t);
+  const auto [holder, by_queue] = holder_of_lock(c, t);
   const ThreadNode& cause = holder == nullptr ? t : *holder;
   Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = confidence_of(cause)};
   // The queue of a queued lock says who has it. Where that cannot be followed, who waits is not to blame.
@@ -145,7 +148,10 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
   f.title = fmt::format("CPU {} spins in {}: {} waits for a spin lock", cpu.number, s[*spin],
                         what_runs(c, t, waits::module_of(s[caller])));
   if (holder != nullptr)
-    f.title += fmt::format(" that {} has on CPU {}", what_runs(c, *holder, f.culprit.driver), *holder->cpu);
+    f.title += fmt::format(" that {} {} on CPU {}", what_runs(c, *holder, f.culprit.driver),
+                           by_queue ? "has" : "seems to have", *holder->cpu);
+  else
+    f.title += "; who has it is not known";
   f.evidence.push_back(c.about_thread(t.thread.address,
                                       fmt::format("registers of CPU {}: {} at {}, called from {}", cpu.number,
                                                   cpu.state_from, s[*spin], s[caller]),
@@ -171,7 +177,8 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
   u64 starved_ms = 0;
   std::vector<VirtAddr> starved = starved_on(c.world, cpu, starved_ms);
   finish(c, f, cause.thread.address, std::move(starved), starved_ms, cpu.number);
-  f.score = 15 + c.weight(c.graph.behind(cause.thread.address).threads) + static_cast<double>(f.waiting);
+  f.score =
+      15 + c.weight(c.graph.behind(cause.thread.address).threads) + static_cast<double>(f.waiting.size());
   findings.push_back(std::move(f));
   return true;
 }
@@ -219,8 +226,8 @@ void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Find
                           .check = "!running -it"});
   if (in_dpc) add_active_dpc(c, cpu, f);
   finish(c, f, t.thread.address, std::move(starved), starved_ms, cpu.number);
-  f.title += counted(f.waiting, "thread suffers", "threads suffer");
-  f.score = 14 + c.weight(behind.threads) + static_cast<double>(f.waiting);
+  f.title += counted(f.waiting.size(), "thread suffers", "threads suffer");
+  f.score = 14 + c.weight(behind.threads) + static_cast<double>(f.waiting.size());
   findings.push_back(std::move(f));
 }
 

@@ -6,6 +6,7 @@
 #include "memory/read.h"
 #include "nt/objects/dispatcher.h"
 #include "nt/objects/thread.h"
+#include "waits/spin.h"
 
 namespace unhang::diagnose {
 
@@ -60,6 +61,27 @@ std::string way_out(const Context& c, const ThreadNode& t, const waits::Edge& ed
                      duration((d->due_time - now) / 10'000));
 }
 
+// Who takes the locks: of the kernel's locks the drivers on the stacks, of programs' locks the programs.
+std::string component_of(const Context& c, const Finding& f, const std::vector<VirtAddr>& cycle) {
+  const bool kernel = std::all_of(f.chain.begin(), f.chain.end(), [](const ChainLink& l) {
+    return l.kind == "ERESOURCE" || l.kind == "push lock" || l.kind == "FAST_MUTEX" ||
+           l.kind == "KGUARDED_MUTEX";
+  });
+  std::vector<std::string> drivers;
+  for (const VirtAddr va : cycle) {
+    const ThreadNode* t = c.world.thread(va);
+    if (t == nullptr || !kernel) continue;
+    for (size_t i = 0; i < t->stack.frames.size() && is_kernel(t->stack.frames[i].ip); i++) {
+      const std::string module(waits::module_of(t->stack.symbols[i]));
+      if (!module.empty() && module != "nt" && module != "hal" &&
+          std::find(drivers.begin(), drivers.end(), module) == drivers.end())
+        drivers.push_back(module);
+    }
+  }
+  if (drivers.empty()) return processes_of(c.world, cycle);
+  return fmt::format("{} (on their stacks)", fmt::join(drivers, ", "));
+}
+
 std::vector<std::string> advice_for(const Context& c, const Finding& f, const std::vector<VirtAddr>& cycle,
                                     bool may_end) {
   std::vector<std::string> out{
@@ -71,7 +93,7 @@ std::vector<std::string> advice_for(const Context& c, const Finding& f, const st
                 "one of the processes, or the guest, does.",
       fmt::format("Send the stacks of the threads in the circle to the maker of the component that takes "
                   "the locks in different orders: {}",
-                  processes_of(c.world, cycle))};
+                  component_of(c, f, cycle))};
   const auto any = [&](const auto& test) { return std::any_of(f.chain.begin(), f.chain.end(), test); };
   if (any([](const ChainLink& l) { return l.name.starts_with("loader lock"); }))
     out.push_back(
@@ -124,7 +146,6 @@ Finding finding_of(Context& c, const std::vector<VirtAddr>& cycle) {
   f.culprit = c.culprit(*std::max_element(
       cycle.begin(), cycle.end(), [&](VirtAddr a, VirtAddr b) { return waited_ms(c, a) < waited_ms(c, b); }));
   f.cycles.push_back(cycle);
-  f.waiting = suffering.size();
   const size_t behind = suffering.size() - cycle.size();
   f.title = fmt::format(
       "deadlock of {} threads: {} -> back to {}{}", cycle.size(), story, c.who(cycle.front()),
@@ -133,6 +154,7 @@ Finding finding_of(Context& c, const std::vector<VirtAddr>& cycle) {
   f.advice = advice_for(c, f, cycle, may_end);
   f.on_symptom = c.touches_entry(cycle.front(), suffering);
   f.score = 50 + c.weight(suffering);
+  f.waiting = std::move(suffering);
   return f;
 }
 

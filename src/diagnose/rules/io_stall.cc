@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/format.h"
+#include "diagnose/memory_waits.h"
 #include "diagnose/pending_io.h"
 
 namespace unhang::diagnose {
@@ -12,20 +13,42 @@ namespace {
 
 using waits::IoClass;
 
+// Free pages come from dirty ones that the disk has taken.
+void add_memory_waiters(Context& c, Finding& f) {
+  const std::vector<VirtAddr> starved = memory_waiters(c);
+  if (starved.empty()) return;
+  for (const VirtAddr t : starved) {
+    f.waiting.push_back(t);
+    for (const VirtAddr b : c.graph.behind(t).threads) f.waiting.push_back(b);
+    f.longest_ms = std::max(f.longest_ms, c.world.thread(t)->thread.waited_ms.value_or(0));
+  }
+  std::sort(f.waiting.begin(), f.waiting.end());
+  f.waiting.erase(std::unique(f.waiting.begin(), f.waiting.end()), f.waiting.end());
+  f.evidence.push_back(c.about_thread(
+      starved.front(),
+      fmt::format("{} for free memory: dirty pages become free when they are written, and writes wait here",
+                  counted(starved.size(), "thread waits", "threads wait")),
+      Confidence::heuristic));
+  f.title += fmt::format("; {} for the memory that its writes would free",
+                         counted(starved.size(), "thread waits", "threads wait"));
+  f.score = 20 + c.weight(f.waiting);
+}
+
 void about_devices(Context& c, std::vector<Finding>& findings) {
-  const auto counts = [](const ThreadNode&, const IrpNode& irp) {
-    const IoClass k = waits::io_class(irp);
-    return k == IoClass::storage || k == IoClass::filter || k == IoClass::file_system;
-  };
-  for (const PendingAt& at : pending_io(c, counts)) {
+  for (const PendingAt& at : disk_requests(c)) {
     auto f = finding_about(c, at, "io-stall");
     if (!f) continue;
     const IoClass cls = waits::io_class(*at.requests.front().irp);
-    if (waits::is_virtio_storage(at.driver)) {
+    if (waits::is_virtio_storage(at.driver) || waits::is_virtio_storage(at.bottom)) {
       f->advice = {
-          "The request is with the virtio driver: the guest has handed it to the host storage. Look at the "
-          "host: qemu's I/O errors, "
-          "`virsh domblkstat`, `virsh domblkerror`, the back end's latency, a full or frozen volume.",
+          fmt::format(
+              "{}. Look at the host: qemu's I/O errors, `virsh domblkstat`, `virsh domblkerror`, the back "
+              "end's latency, a full or frozen volume.",
+              waits::is_virtio_storage(at.driver)
+                  ? "The request is with the virtio driver: the guest has handed it to the host storage"
+                  : "The request is in the stack of a virtio disk, which takes no more while the host "
+                    "storage "
+                    "does not answer"),
           "`virsh qemu-monitor-command DOMAIN --hmp 'info blockstats'` twice, ten seconds apart, shows "
           "whether "
           "requests complete at all."};
@@ -45,6 +68,30 @@ void about_devices(Context& c, std::vector<Finding>& findings) {
           "(`fltmc`, `fltmc instances`).",
           at.driver)};
     }
+    if (writes_stall(at)) add_memory_waiters(c, *f);
+    findings.push_back(std::move(*f));
+  }
+}
+
+// Threads that cannot end because a driver does not give their requests back.
+void about_ending(Context& c, std::vector<Finding>& findings) {
+  const auto counts = [](const ThreadNode& t, const IrpNode&) { return t.thread.ending(); };
+  for (const PendingAt& at : pending_io(c, counts)) {
+    const Pending& first = at.requests.front();
+    if (first.behind.empty()) continue;
+    auto f = finding_about(c, at, "io-stall");
+    if (!f) continue;
+    f->title =
+        fmt::format("{} is ending and cannot: {} does not complete its {}{}; {} for that, the longest for {}",
+                    c.who(first.thread), at.where(), first.irp->major,
+                    first.irp->irp.cancel ? ", which has been cancelled" : "",
+                    counted(first.behind.size(), "thread waits", "threads wait"), duration(f->longest_ms));
+    f->advice = {
+        fmt::format("A driver must complete a request that is cancelled; {} has not. Update or take out that "
+                    "driver, or look at the device behind it.",
+                    at.driver),
+        "Ending the process once more does not help; only the request's completion or a restart of the guest "
+        "does. A second dump ten seconds later tells whether it is the same request."};
     findings.push_back(std::move(*f));
   }
 }
@@ -94,23 +141,26 @@ void about_memory(Context& c, const char* kind, const char* what, const char* ad
   if (waiting.empty()) return;
   std::sort(suffering.begin(), suffering.end());
   suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
+  const size_t behind = suffering.size() - waiting.size();
   f.title = fmt::format(
-      "{} for {}{}{}, the longest for {}; {}", counted(suffering.size(), "thread waits", "threads wait"),
+      "{} for {}{}{}, the longest for {}{}; {}", counted(waiting.size(), "thread waits", "threads wait"),
       what, files.empty() ? "" : " of " + *files.begin(),
       files.size() < 2 ? "" : fmt::format(" and {} more", files.size() - 1), duration(f.longest_ms),
+      behind == 0 ? "" : fmt::format(", {} behind them", counted(behind, "thread waits", "threads wait")),
       volumes.empty() ? "which device does not answer is not known"
                       : fmt::format("{} does not answer; which of its drivers has the request is not "
                                     "known",
                                     fmt::join(volumes, ", ")));
   f.advice = {advice};
-  f.waiting = suffering.size();
   f.on_symptom = c.touches_entry(waiting.front(), suffering);
   f.score = 12 + c.weight(suffering);
+  f.waiting = std::move(suffering);
   findings.push_back(std::move(f));
 }
 
 void find(Context& c, std::vector<Finding>& findings) {
   about_devices(c, findings);
+  about_ending(c, findings);
   about_memory(
       c, "page-in", "a page that is being read",
       "Pages come from files and from the page file: look at the disk that holds them, on the host and in "

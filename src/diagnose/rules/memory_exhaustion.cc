@@ -3,52 +3,28 @@
 #include <algorithm>
 
 #include "base/format.h"
-#include "diagnose/rule.h"
+#include "diagnose/memory_waits.h"
+#include "diagnose/pending_io.h"
 #include "nt/objects/memory_counters.h"
 
 namespace unhang::diagnose {
 
 namespace {
 
-constexpr u64 kLongMs = 1000;
 constexpr u64 kPagesPerMib = 256;
-
-// The modified and the mapped page writer and the thread that zeroes pages wait with reason WrFreePage for
-// work, on every healthy machine: that is not a wait for free pages.
-bool page_writer(const Context& c, const ThreadNode& t) {
-  const ProcessNode* p = c.world.process_of(t);
-  return p != nullptr && p->process.pid == nt::kSystemPid &&
-         (t.thread.wait_reason == nt::kFreePage || t.thread.wait_reason == nt::kWrFreePage);
-}
-
-bool waits_for_memory(const Context& c, const ThreadNode& t) {
-  if (!t.waiting() || page_writer(c, t)) return false;
-  switch (t.thread.wait_reason) {
-    case nt::kFreePage:
-    case nt::kWrFreePage:
-    case nt::kPoolAllocation:
-    case nt::kWrPoolAllocation:
-      return true;
-    default:
-      return false;
-  }
-}
 
 std::string mib(u64 pages) {
   return fmt::format("{} MiB", pages / kPagesPerMib);
 }
 
 void find(Context& c, std::vector<Finding>& findings) {
-  std::vector<VirtAddr> waiting, suffering;
+  const std::vector<VirtAddr> waiting = memory_waiters(c);
+  std::vector<VirtAddr> suffering = waiting;
   u64 longest = 0;
-  for (const ThreadNode& t : c.world.threads)
-    if (waits_for_memory(c, t) &&
-        (t.thread.waited_ms.value_or(0) >= kLongMs || !c.world.clock().tick_count)) {
-      waiting.push_back(t.thread.address);
-      suffering.push_back(t.thread.address);
-      for (const VirtAddr b : c.graph.behind(t.thread.address).threads) suffering.push_back(b);
-      longest = std::max(longest, t.thread.waited_ms.value_or(0));
-    }
+  for (const VirtAddr w : waiting) {
+    for (const VirtAddr b : c.graph.behind(w).threads) suffering.push_back(b);
+    longest = std::max(longest, c.world.thread(w)->thread.waited_ms.value_or(0));
+  }
   const nt::MemoryCounters m = nt::read_memory_counters(c.world.target());
   // At 99.8 % the next larger allocation fails.
   const bool commit_full = m.committed && m.commit_limit && *m.commit_limit > kPagesPerMib &&
@@ -58,7 +34,6 @@ void find(Context& c, std::vector<Finding>& findings) {
   std::sort(suffering.begin(), suffering.end());
   suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
   Finding f{.rule = "memory-exhaustion", .verdict = "memory-exhaustion", .confidence = Confidence::derived};
-  f.waiting = suffering.size();
   f.longest_ms = longest;
   f.title = waiting.empty()
                 ? fmt::format("commit is full: {} of {} are committed, allocations fail", mib(*m.committed),
@@ -110,13 +85,28 @@ void find(Context& c, std::vector<Finding>& findings) {
                           .check = fmt::format("!process {} 1", largest->process.address)});
   }
   if (!waiting.empty()) f.chain = c.chain_to(waiting.front());
+  const bool process = !f.culprit.process.empty(), tags = !m.tags.empty();
   f.advice = {
-      "See who uses the memory: the process and the pool tags named above (`poolmon` in the guest, "
-      "pooltag.txt says whose a tag is).",
+      fmt::format("See who uses the memory{} (`poolmon` in the guest shows pool by tag, pooltag.txt says "
+                  "whose a tag is).",
+                  process && tags ? ": the process and the pool tags named above"
+                  : process       ? ": the process named above, or pool"
+                  : tags          ? ": the pool tags named above"
+                                  : ""),
       "A balloon that took too much shows the same from outside: `virsh dommemstat DOMAIN`, `virsh "
       "setmem`. A page file that is too small or on a full disk makes it worse."};
   f.on_symptom = !waiting.empty() && c.touches_entry(waiting.front(), suffering);
-  f.score = (waiting.empty() ? 8 : 28) + c.weight(suffering);
+  // Dirty pages become free ones when the disk has taken them: while it takes none, it is the cause.
+  const std::vector<PendingAt> disks = disk_requests(c);
+  const bool disk_first = !waiting.empty() && std::any_of(disks.begin(), disks.end(), writes_stall);
+  if (disk_first) {
+    f.confidence = Confidence::heuristic;
+    f.advice.insert(
+        f.advice.begin(),
+        "Look at the disk first (the io-stall above): what it does not take does not become free.");
+  }
+  f.score = (waiting.empty() ? 8 : disk_first ? 0 : 28) + c.weight(suffering);
+  f.waiting = std::move(suffering);
   findings.push_back(std::move(f));
 }
 

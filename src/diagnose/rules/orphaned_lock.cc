@@ -78,9 +78,9 @@ void orphaned_locks(Context& c, std::vector<Finding>& findings) {
       f.evidence.push_back(c.about_thread(owner, fmt::format("{} has ended (state Terminated)", c.who(owner)),
                                           Confidence::exact));
     f.advice = advice_for(c, lock, suffering);
-    f.waiting = suffering.size();
     f.on_symptom = c.touches_entry(owner, suffering);
     f.score = 40 + c.weight(suffering);
+    f.waiting = std::move(suffering);
     findings.push_back(std::move(f));
   }
 }
@@ -100,7 +100,7 @@ void lost_answers(Context& c, std::vector<Finding>& findings) {
               .confidence = weaker(behind.weakest, Confidence::heuristic),
               .chain = std::move(chain)};
     f.culprit = c.culprit(head);
-    f.waiting = behind.threads.size();
+    f.waiting = behind.threads;
     f.longest_ms = behind.longest_ms;
     f.title = fmt::format(
         "{} must answer {} and has ended: the answer will not come; {} behind it, the longest "

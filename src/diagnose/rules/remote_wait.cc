@@ -36,7 +36,7 @@ void find(Context& c, std::vector<Finding>& findings) {
       f->confidence = weaker(f->confidence, Confidence::heuristic);
       f->title =
           fmt::format("a remote procedure call over the network is not answered, the longest wait is {}; {}",
-                      duration(f->longest_ms), counted(f->waiting, "thread waits", "threads wait"));
+                      duration(f->longest_ms), counted(f->waiting.size(), "thread waits", "threads wait"));
       f->advice = {
           "Find out which server the process calls (its open connections, or the RPC binding on its "
           "stack), and whether that one answers.",

@@ -91,7 +91,6 @@ void find(Context& c, std::vector<Finding>& findings) {
                        fmt::format("{} has been ready for {}", c.who(ready[i]),
                                    duration(w.clock().ms(*w.thread(ready[i])->thread.ticks))),
                        Confidence::derived));
-  f.waiting = suffering.size();
   f.longest_ms = longest;
   f.advice = {
       "Look at the host, not at the guest: is the domain paused (`virsh domstate --reason`), are its vCPU "
@@ -100,6 +99,7 @@ void find(Context& c, std::vector<Finding>& findings) {
       "clock source that stopped (`virsh qemu-monitor-command DOMAIN --hmp 'info status'`).",
       "Two dumps ten seconds apart tell whether its clock moves at all: `unhang diff`."};
   f.score = 25 + c.weight(suffering);
+  f.waiting = std::move(suffering);
   findings.push_back(std::move(f));
 }
 

@@ -21,7 +21,7 @@ void find(Context& c, std::vector<Finding>& findings) {
               .confidence = behind.weakest,
               .chain = c.chain_to(head)};
     f.culprit = c.culprit(head);
-    f.waiting = behind.threads.size();
+    f.waiting = behind.threads;
     f.longest_ms = behind.longest_ms;
     const std::string held = f.chain.empty() ? "what others wait for" : held_thing(f.chain.back());
     f.title = fmt::format("{} is suspended and holds {}; {} behind it, the longest for {}", c.who(head), held,

@@ -36,7 +36,7 @@ void broken_chains(Context& c, std::vector<Finding>& findings) {
               .confidence = weaker(behind.weakest, Confidence::heuristic),
               .chain = std::move(chain)};
     f.culprit = c.culprit(head);
-    f.waiting = behind.threads.size();
+    f.waiting = behind.threads;
     f.longest_ms = behind.longest_ms;
     std::string what = "waits for something that the dump does not explain";
     if (t == nullptr)
@@ -99,8 +99,11 @@ void unknown_holders(Context& c, std::vector<Finding>& findings) {
     if (lock != nullptr) link.name = !lock->protects.empty() ? lock->protects.front() : lock->name;
     f.chain = c.chain_to(g.waiters.front());
     f.chain.push_back(link);
-    f.waiting = suffering.size();
-    f.culprit = g.edge->candidates.empty() ? Culprit{} : c.culprit(g.edge->candidates.front().thread);
+    if (!g.edge->candidates.empty()) {
+      const waits::Candidate& first = g.edge->candidates.front();
+      f.culprit = c.culprit(first.thread);
+      f.confidence = g.edge->candidates.size() == 1 ? first.confidence : Confidence::guess;
+    }
     f.title = fmt::format("{} for {} {}{}, the longest for {}; who must end that is not recorded: {}",
                           counted(suffering.size(), "thread waits", "threads wait"), kind, g.edge->object,
                           link.name.empty() ? "" : fmt::format(" ({})", link.name), duration(f.longest_ms),
@@ -110,8 +113,8 @@ void unknown_holders(Context& c, std::vector<Finding>& findings) {
     f.evidence.push_back(c.about_thread(
         g.edge->from, fmt::format("{}: {}", c.who(g.edge->from), g.edge->note), g.edge->confidence));
     for (const waits::Candidate& x : g.edge->candidates)
-      f.evidence.push_back(c.about_thread(x.thread, fmt::format("candidate {}: {}", c.who(x.thread), x.why),
-                                          Confidence::heuristic));
+      f.evidence.push_back(
+          c.about_thread(x.thread, fmt::format("candidate {}: {}", c.who(x.thread), x.why), x.confidence));
     f.advice = {
         window ? "The candidates have windows in the same session and take no messages now: look at their "
                  "stacks; the one that has been stuck as long is the program that does not respond."
@@ -119,6 +122,7 @@ void unknown_holders(Context& c, std::vector<Finding>& findings) {
                  "is the holder. A second dump ten seconds later shows who still is."};
     f.on_symptom = c.touches_entry(g.waiters.front(), suffering);
     f.score = 4 + c.weight(suffering);
+    f.waiting = std::move(suffering);
     findings.push_back(std::move(f));
   }
 }

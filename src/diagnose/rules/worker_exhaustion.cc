@@ -95,14 +95,19 @@ void describe_queue(const Context& c, const waits::QueueNode& q, const Stuck& s,
     }
 }
 
+// " for SynchronizationEvent: who signals it is not recorded", or nothing.
+std::string thing_waited_for(const ThreadNode* t) {
+  if (t == nullptr || !t->waiting() || t->waits.empty()) return "";
+  const waits::Wait& w = t->waits.front();
+  return w.detail.starts_with(w.kind) ? " for " + w.detail : fmt::format(" for {}: {}", w.kind, w.detail);
+}
+
 Evidence about_worker(const Context& c, VirtAddr worker) {
   const ThreadNode* t = c.world.thread(worker);
-  return c.about_thread(
-      worker,
-      fmt::format(
-          "worker {} waits {}{}", c.who(worker), duration(t->thread.waited_ms.value_or(0)),
-          t->waits.empty() ? "" : fmt::format(" for {}: {}", t->waits.front().kind, t->waits.front().detail)),
-      t->waits.empty() ? Confidence::exact : t->waits.front().confidence);
+  return c.about_thread(worker,
+                        fmt::format("worker {} waits {}{}", c.who(worker),
+                                    duration(t->thread.waited_ms.value_or(0)), thing_waited_for(t)),
+                        t->waits.empty() ? Confidence::exact : t->waits.front().confidence);
 }
 
 Finding finding_of(const Context& c, const waits::QueueNode& q, const Stuck& s) {
@@ -117,14 +122,16 @@ Finding finding_of(const Context& c, const waits::QueueNode& q, const Stuck& s) 
     f.confidence = Confidence::guess;
   f.culprit = c.culprit(head);
   f.chain = c.chain_to(head);
-  f.waiting = s.suffering.size();
+  f.waiting = s.suffering;
   f.longest_ms = s.longest_ms;
+  const std::string what = thing_waited_for(c.world.thread(head));
   const bool itself = held_up.size() == 1 && held_up.front() == head;
   f.title =
       fmt::format("all {} of {} wait and {} behind them; {}", counted(q.workers.size(), "worker", "workers"),
                   q.name, counted(q.queue.entries.size(), "item is queued", "items are queued"),
-                  itself ? fmt::format("{} has waited for {}", c.who(head), duration(s.longest_ms))
-                         : fmt::format("{} of them wait for {}", held_up.size(), c.who(head)));
+                  itself ? fmt::format("{} has waited {}{}", c.who(head), duration(s.longest_ms), what)
+                         : fmt::format("{} of them wait for {}{}", held_up.size(), c.who(head),
+                                       what.empty() ? "" : fmt::format(", which waits{}", what)));
   describe_queue(c, q, s, f);
   for (size_t i = 0; i < held_up.size() && i < kMostShown; i++)
     f.evidence.push_back(about_worker(c, held_up[i]));

@@ -119,8 +119,14 @@ bool is_thread(const Target& target, VirtAddr va) {
   const auto type = o[DISPATCHER_HEADER::Type];
   if (!type || (*type & 0x7f) != static_cast<u8>(DispatcherType::thread)) return false;
   const auto process = o[KTHREAD::Process];
+  if (!process || !is_kernel(*process)) return false;
+  // A thread that has ended may have given its stack back: its process is the second witness then.
+  if (const auto state = o[KTHREAD::State]; state && *state == static_cast<u8>(ThreadState::terminated)) {
+    const auto owner = read_dispatcher(target, *process);
+    return owner && owner->type == DispatcherType::process;
+  }
   const auto base = o[KTHREAD::StackBase], limit = o[KTHREAD::StackLimit];
-  return process && is_kernel(*process) && base && limit && is_kernel(*base) && *limit < *base;
+  return base && limit && is_kernel(*base) && *limit < *base;
 }
 
 Result<Thread> read_thread(const Target& target, VirtAddr va) {

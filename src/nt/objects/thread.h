@@ -166,9 +166,12 @@ struct Thread {
   Walk irp_walk;
   std::vector<Gap> gaps;
   bool terminated() const { return state == ThreadState::terminated; }
+  // On its way out, and perhaps not through yet: the lowest bit of CrossThreadFlags, "Terminated".
+  bool ending() const { return (cross_thread_flags & 1) != 0; }
 };
 
-// Whether an address is a thread: its dispatcher type, its process pointer, its stack bounds. Cheap.
+// Whether an address is a thread: its dispatcher type, its process pointer, its stack bounds or, of one that
+// has ended, its process. Cheap.
 bool is_thread(const Target& target, VirtAddr va);
 
 // Errors: those of reading its header; what else is missing becomes a gap.

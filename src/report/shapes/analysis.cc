@@ -111,6 +111,11 @@ void print_chain(const Node& n, const Node& finding, Text& out) {
              out.bold(who(owner)), state,
              others == 0 ? "" : fmt::format(" and by {}", counted(others, "more thread", "more threads")));
   }
+  if (const Node& also = finding.get("also_waiting"); !also.is_null())
+    out.paragraph(fmt::format("  {} held up in other ways: {}",
+                              counted(also.get("threads").as_u64(), "more thread is", "more threads are"),
+                              also.get("processes").as_text()),
+                  kWidth, 4);
   if (finding.get("class").as_text() == "deadlock") {
     // Each stack of the circle says where one of the locks was taken.
     for (const Node& link : chain)

@@ -1,5 +1,5 @@
 // Spin locks: a processor turns in a loop until another lets go. A lock is one bit and names no owner; the
-// processor that has its address on its stack is a candidate. Queued ones are another kind.
+// processor that has its address on its stack or in a register is a candidate. Queued ones are another kind.
 #include <algorithm>
 
 #include "base/format.h"
@@ -27,6 +27,23 @@ std::optional<VirtAddr> lock_in_register(const World& world, const nt::Cpu& cpu,
   return std::nullopt;
 }
 
+// Whether a processor can be inside of a spin lock: never in user mode; in the kernel it is at
+// DISPATCH_LEVEL at least, or has turned its interrupts off.
+bool may_hold(const dump::CpuState& state) {
+  constexpr u64 kInterruptFlag = 1 << 9, kDispatchLevel = 2;
+  if (state.user_mode()) return false;
+  return !state.cr8 || *state.cr8 >= kDispatchLevel || (state.rflags & kInterruptFlag) == 0;
+}
+
+// Where a processor keeps a lock's address: "on its stack", "in rbx". Empty: nowhere.
+std::string place_of(const World& world, const nt::Cpu& cpu, const ThreadNode& t, VirtAddr lock) {
+  for (const StackWord& w : kernel_stack_words(world, t))
+    if (w.value == lock) return "on its stack";
+  for (size_t r = 0; r < dump::kGprNames.size(); r++)
+    if (cpu.state->gpr[r] == lock.value()) return fmt::format("in {}", dump::kGprNames[r]);
+  return "";
+}
+
 void find(World& world) {
   for (const nt::Cpu& cpu : world.target().cpus()) {
     const ThreadNode* t = world.thread(cpu.current_thread);
@@ -41,13 +58,10 @@ void find(World& world) {
         .from = t->thread.address, .kind = "spin lock", .object = *lock, .confidence = Confidence::heuristic};
     for (const nt::Cpu& other : world.target().cpus()) {
       const ThreadNode* o = world.thread(other.current_thread);
-      if (o == nullptr || o == t || spin_frame(o->stack)) continue;
-      for (const StackWord& w : kernel_stack_words(world, *o))
-        if (w.value == *lock) {
-          edge.candidates.push_back(
-              {o->thread.address, fmt::format("CPU {} has the lock's address on its stack", other.number)});
-          break;
-        }
+      if (o == nullptr || o == t || !other.state || !may_hold(*other.state) || spin_frame(o->stack)) continue;
+      if (const std::string place = place_of(world, other, *o, *lock); !place.empty())
+        edge.candidates.push_back(
+            {o->thread.address, fmt::format("CPU {} has the lock's address {}", other.number, place)});
     }
     edge.note = fmt::format("CPU {} spins for it; a spin lock names no owner", cpu.number);
     if (edge.candidates.size() == 1) {

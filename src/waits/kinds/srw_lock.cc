@@ -1,11 +1,12 @@
 // Slim reader/writer locks, condition variables and WaitOnAddress: one quadword in user memory that names its
 // waiters' blocks on their stacks, and no owner. The wait says so, and lists who has the lock's address on
-// his stack.
+// his stack, or who runs.
 //
 // Facts: winnt.h (RTL_SRWLOCK is one pointer); that its low four bits are Locked, Waiting, Waking and
 // MultipleShared and the rest points to a wait block on a waiter's stack is general knowledge, checked here
 // by finding the block on the stack of a thread of the same process.
 #include <algorithm>
+#include <ranges>
 
 #include "base/format.h"
 #include "waits/kind.h"
@@ -54,6 +55,38 @@ std::optional<VirtAddr> lock_of(const World& world, const ThreadNode& t, const P
   return std::nullopt;
 }
 
+// Threads of the process that keep the lock's address, those on a processor first.
+std::vector<Candidate> keepers_of(const World& world, const ThreadNode& t, const ProcessNode& p,
+                                  VirtAddr lock) {
+  std::vector<const ThreadNode*> found;
+  for (const size_t i : p.threads) {
+    const ThreadNode& other = world.threads[i];
+    const bool waits_alike = other.waiting() && other.thread.wait_reason == t.thread.wait_reason;
+    // One that waits in its pool for work has left the last one: what its stack holds is old.
+    const bool idle = other.waiting() && other.thread.wait_reason == nt::kWrQueue;
+    if (&other == &t || waits_alike || idle) continue;
+    const std::vector<StackWord> words = user_stack_words(world, other);
+    if (std::ranges::any_of(words, [&](const StackWord& w) { return w.value == lock; }))
+      found.push_back(&other);
+  }
+  std::ranges::stable_partition(found, [](const ThreadNode* k) { return k->on_cpu(); });
+  std::vector<Candidate> out;
+  for (const ThreadNode* k : found | std::views::take(kMostCandidates))
+    out.push_back({k->thread.address, "the lock's address is on its user stack"});
+  return out;
+}
+
+// Threads of the process that are on a processor: who has the lock is most often still at work.
+std::vector<Candidate> running_of(const World& world, const ProcessNode& p) {
+  std::vector<Candidate> out;
+  for (const size_t i : p.threads)
+    if (const ThreadNode& other = world.threads[i]; other.on_cpu())
+      out.push_back({other.thread.address,
+                     fmt::format("it runs on CPU {}; nothing else speaks for it", *other.cpu),
+                     Confidence::guess});
+  return out;
+}
+
 void find(World& world) {
   for (ThreadNode& t : world.threads) {
     if (!may_wait_for_one(t) || t.process >= world.processes.size()) continue;
@@ -89,19 +122,12 @@ void find(World& world) {
               .object = *lock,
               .confidence = Confidence::heuristic,
               .note = "an SRW lock names no owner"};
-    for (const size_t i : p.threads) {
-      const ThreadNode& other = world.threads[i];
-      const bool waits_alike = other.waiting() && other.thread.wait_reason == t.thread.wait_reason;
-      if (&other == &t || waits_alike || edge.candidates.size() >= kMostCandidates) continue;
-      for (const StackWord& w : user_stack_words(world, other))
-        if (w.value == *lock) {
-          edge.candidates.push_back({other.thread.address, "the lock's address is on its user stack"});
-          break;
-        }
-    }
+    edge.candidates = keepers_of(world, t, p, *lock);
     if (edge.candidates.size() == 1) {
       edge.to = edge.candidates.front().thread;
       edge.note = "no record of the owner: the one thread with the lock's address on its stack";
+    } else if (edge.candidates.empty()) {
+      edge.candidates = running_of(world, p);
     }
     world.add_edge(std::move(edge));
   }

@@ -51,7 +51,7 @@ TEST_F(AlpcQueueTest, EveryThreadIsHeldUp) {
   EXPECT_STREQ(d.verdict.cls, "suspended-owner") << d.verdict.summary;
   ASSERT_FALSE(d.findings.empty());
   EXPECT_EQ(d.findings[0].culprit.thread, holder_);
-  EXPECT_EQ(d.findings[0].waiting, 3u);
+  EXPECT_EQ(d.findings[0].waiting.size(), 3u);
   EXPECT_TRUE(d.findings[0].on_symptom) << "the client waits behind it";
   EXPECT_EQ(d.findings[0].confidence, Confidence::heuristic);
   for (const waits::Edge* e : edges()) {

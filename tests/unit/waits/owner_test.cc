@@ -63,6 +63,17 @@ TEST_P(OwnerTest, ThatHasEndedIsGone) {
   EXPECT_EQ(d.findings[0].culprit.thread, owner_);
 }
 
+// Its stack is given back before its object is.
+TEST_P(OwnerTest, ThatHasEndedWithoutAStack) {
+  machine_.terminate_and_unlist(owner_);
+  for (const char* member : {"StackBase", "StackLimit", "KernelStack", "InitialStack"})
+    machine_.set(owner_, "_KTHREAD", member, 0);
+  const diagnose::Diagnosis d = diagnosis(machine_.dump());
+  EXPECT_STREQ(d.verdict.cls, "orphaned-lock") << d.verdict.summary;
+  ASSERT_FALSE(d.findings.empty());
+  EXPECT_EQ(d.findings[0].culprit.tid, 2204u);
+}
+
 // What the dump does not have is not gone.
 TEST_P(OwnerTest, WhosePageIsMissingIsNotGone) {
   const Pfn page((machine_.memory().pte(owner_) & 0xf'ffff'f000) >> 12);

@@ -46,9 +46,10 @@ TEST_P(PageInTest, ReaderAndFile) {
   EXPECT_STREQ(d.verdict.cls, "io-stall") << d.verdict.summary;
   ASSERT_FALSE(d.findings.empty());
   EXPECT_EQ(d.findings[0].culprit.thread, reader_);
-  EXPECT_EQ(d.findings[0].waiting, 2u) << "the second one waits for the first";
-  EXPECT_NE(d.verdict.summary.find("2 threads wait for a page that is being read of "), std::string::npos)
+  EXPECT_EQ(d.findings[0].waiting.size(), 2u) << "the second one waits for the first";
+  EXPECT_NE(d.verdict.summary.find("1 thread waits for a page that is being read of "), std::string::npos)
       << d.verdict.summary;
+  EXPECT_NE(d.verdict.summary.find("1 thread waits behind them"), std::string::npos) << d.verdict.summary;
   EXPECT_NE(d.verdict.summary.find("\\Windows\\System32\\shell32.dll"), std::string::npos);
   EXPECT_NE(d.verdict.summary.find("\\Device\\HarddiskVolume"), std::string::npos) << d.verdict.summary;
 }
@@ -64,7 +65,7 @@ TEST_P(PageInTest, ReaderThatWaitsForALock) {
   EXPECT_STREQ(d.verdict.cls, "suspended-owner") << d.verdict.summary;
   ASSERT_FALSE(d.findings.empty());
   EXPECT_EQ(d.findings[0].culprit.thread, holder);
-  EXPECT_EQ(d.findings[0].waiting, 2u);
+  EXPECT_EQ(d.findings[0].waiting.size(), 2u);
 }
 
 // An event of somebody else's: nothing names a thread there.

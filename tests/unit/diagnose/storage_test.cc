@@ -1,0 +1,114 @@
+// Disks that do not answer: one stack is one finding; what its writes would free is waited for too; a thread
+// that cannot end.
+#include "diagnose/diagnose.h"
+#include "synth/session.h"
+
+namespace unhang {
+namespace {
+
+constexpr u8 kRead = 3, kWrite = 4, kDelayExecution = 4, kUserRequest = 6, kWrFreePage = 8;
+
+class StorageTest : public testing::Test {
+ protected:
+  diagnose::Diagnosis diagnosis() {
+    session_ = synth::open_session(machine_.dump());
+    return session_ ? diagnose::diagnose(session_->world(), {}) : diagnose::Diagnosis{};
+  }
+  // A request that has come down to a device and lies there.
+  void request(u64 tid, VirtAddr device, u8 major, u32 ticks) {
+    const VirtAddr file = machine_.add_file("\\data" + std::to_string(tid)),
+                   t = machine_.add_thread(process_, tid);
+    machine_.wait_for_io(
+        t,
+        {{.device = machine_.ntfs_device(), .major = major, .file = file},
+         {.device = device, .major = major, .completion = machine_.address_of("Ntfs!NtfsReadComplete")}},
+        ticks, {"nt!IofCallDriver", "nt!KiSystemServiceCopyEnd"});
+  }
+  static size_t count(const diagnose::Diagnosis& d, std::string_view verdict) {
+    return static_cast<size_t>(std::count_if(d.findings.begin(), d.findings.end(),
+                                             [&](const auto& f) { return f.verdict == verdict; }));
+  }
+  synth::Machine machine_{synth::MachineOptions{}};
+  VirtAddr process_ = machine_.add_process("svchost.exe", 900);
+  std::unique_ptr<app::Session> session_;
+};
+
+TEST_F(StorageTest, OneStackOfDevicesIsOneFinding) {
+  const VirtAddr lun = machine_.add_device(machine_.add_driver("\\Driver\\vioscsi"), 7);
+  machine_.attach(machine_.disk_device(), lun);
+  request(904, machine_.disk_device(), kRead, 2000);
+  request(908, lun, kRead, 1800);
+  request(912, machine_.disk_device(), kRead, 1600);
+  const diagnose::Diagnosis d = diagnosis();
+  ASSERT_EQ(d.findings.size(), 1u);
+  EXPECT_NE(d.verdict.summary.find("3 requests are not answered"), std::string::npos) << d.verdict.summary;
+  EXPECT_NE(d.verdict.summary.find("\\Driver\\disk"), std::string::npos) << d.verdict.summary;
+  EXPECT_NE(d.verdict.summary.find(" above \\Driver\\vioscsi"), std::string::npos) << d.verdict.summary;
+  EXPECT_NE(d.verdict.summary.find("(host storage)"), std::string::npos) << d.verdict.summary;
+}
+
+TEST_F(StorageTest, OtherDisksAreOtherFindings) {
+  request(904, machine_.disk_device(), kRead, 2000);
+  request(908, machine_.port_device(), kRead, 1800);
+  EXPECT_EQ(diagnosis().findings.size(), 2u);
+}
+
+// Memory is short because nothing is written: the disk comes first. Reads alone say nothing of that.
+TEST_F(StorageTest, ThatTakesNoWritesLeavesNoMemory) {
+  for (const u8 major : {kRead, kWrite}) {
+    machine_ = synth::Machine(synth::MachineOptions{});
+    process_ = machine_.add_process("svchost.exe", 900);
+    request(904, machine_.port_device(), major, 2000);
+    const VirtAddr p = machine_.add_process("java.exe", 2800);
+    for (u64 i = 0; i < 5; i++)
+      machine_.block(machine_.add_thread(p, 2804 + i * 4), kWrFreePage, {machine_.add_event()}, 1500,
+                     {"nt!MmAccessFault", "nt!KiPageFault"});
+    const diagnose::Diagnosis d = diagnosis();
+    EXPECT_EQ(count(d, "memory-exhaustion"), 1u);
+    EXPECT_EQ(count(d, "io-stall"), 1u);
+    EXPECT_STREQ(d.verdict.cls, major == kWrite ? "io-stall" : "memory-exhaustion") << d.verdict.summary;
+    EXPECT_EQ(d.findings[0].waiting.size(), major == kWrite ? 6u : 5u);
+  }
+}
+
+class EndingTest : public StorageTest {
+ protected:
+  // A thread of a process that was ended: its request lies in a driver, cancelled.
+  void end_with_a_request(bool waited_for) {
+    const VirtAddr p = machine_.add_process("agent.exe", 3000);
+    ending_ = machine_.add_thread(p, 3004);
+    const VirtAddr device = machine_.add_device(machine_.add_driver("\\Driver\\usbtoken"), 0x22);
+    const VirtAddr irp = machine_.add_irp(ending_, {{.device = device, .major = 0xe}});
+    machine_.set(irp, "_IRP", "Cancel", 1);
+    machine_.set(ending_, "_ETHREAD", "CrossThreadFlags", 1);
+    machine_.block(ending_, kDelayExecution, {machine_.add_event()}, 2,
+                   {"nt!KeDelayExecutionThread", "nt!IoCancelThreadIo", "nt!PspExitThread"});
+    const VirtAddr waiter = machine_.add_thread(process_, 904);
+    machine_.block(waiter, kUserRequest, {waited_for ? p : machine_.add_event()}, 4000,
+                   {"nt!NtWaitForSingleObject", "nt!KiSystemServiceCopyEnd"});
+  }
+  VirtAddr ending_;
+};
+
+TEST_F(EndingTest, RequestThatIsNotGivenBack) {
+  end_with_a_request(true);
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_STREQ(d.verdict.cls, "io-stall") << d.verdict.summary;
+  EXPECT_EQ(d.verdict.confidence, Confidence::heuristic);
+  ASSERT_FALSE(d.findings.empty());
+  EXPECT_EQ(d.findings[0].culprit.thread, ending_);
+  EXPECT_EQ(d.findings[0].culprit.driver, "\\Driver\\usbtoken");
+  EXPECT_EQ(d.verdict.summary.find("agent.exe 3000.3004 is ending and cannot: \\Driver\\usbtoken does not "
+                                   "complete its IRP_MJ_DEVICE_CONTROL, which has been cancelled; 1 thread"),
+            0u)
+      << d.verdict.summary;
+}
+
+// Every thread that ends is seen so for an instant.
+TEST_F(EndingTest, NobodyWaitsForIt) {
+  end_with_a_request(false);
+  EXPECT_STREQ(diagnosis().verdict.cls, "no-hang");
+}
+
+}  // namespace
+}  // namespace unhang
