@@ -84,7 +84,7 @@ struct Options {
   std::string symptom;                  // "rdp-logon"
   std::vector<VirtAddr> entry_threads;  // chosen by --thread, --process or the symptom
   bool why = false;                     // record the reads behind each piece of evidence
-  nt::ntfs::ScanOptions scan;
+  dump::ScanOptions scan;
 };
 
 class Context {

@@ -1,6 +1,9 @@
 // The motivating hang against its truth: everything that its author says is in the dump, field by field.
 #include <map>
+#include <set>
 
+#include "base/format.h"
+#include "nt/irp_scan.h"
 #include "real/real_data.h"
 
 namespace unhang::real {
@@ -202,6 +205,15 @@ TEST_P(RdpLogon, Irps) {
       EXPECT_EQ(g["completion"], location["completion"]);
     }
   }
+}
+
+// The same requests without the threads' lists.
+TEST_P(RdpLogon, IrpsByTheirShape) {
+  std::set<std::string> want, got;
+  for (const Json& i : truth_["irps"]) want.insert(i["address"]);
+  for (const VirtAddr va : nt::find_irps(opened_->session->target(), {}).irps)
+    got.insert(fmt::format("{:#x}", va.value()));
+  EXPECT_EQ(got, want);
 }
 
 TEST_P(RdpLogon, Verdict) {

@@ -1,11 +1,8 @@
 #include "nt/ntfs/scan.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <mutex>
 #include <set>
-#include <thread>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -17,8 +14,6 @@ namespace unhang::nt::ntfs {
 namespace {
 
 constexpr u64 kFileRecord = 1024;
-constexpr u64 kChunk = u64{4} << 20;  // a worker takes this much at a time
-constexpr size_t kMostPages = 1 << 22;
 
 std::string lower(std::string s) {
   std::transform(s.begin(), s.end(), s.begin(),
@@ -32,57 +27,6 @@ bool has_record(const u8* page) {
   for (u64 at = 0; at < kPageSize; at += kFileRecord)
     if (std::memcmp(page + at, "FILE", 4) == 0) return true;
   return false;
-}
-
-struct Chunk {
-  PhysAddr start;
-  u64 size;
-};
-
-std::vector<Chunk> chunks_of(const std::vector<dump::PhysRange>& ranges) {
-  std::vector<Chunk> out;
-  for (const auto& r : ranges)
-    for (u64 at = 0; at < r.size; at += kChunk) out.push_back({r.start + at, std::min(kChunk, r.size - at)});
-  return out;
-}
-
-// All pages with records, in ascending order.
-std::vector<PhysAddr> find_pages(const dump::PageSource<PhysAddr>& physical, const ScanOptions& options,
-                                 DirectoryContents& out) {
-  const auto begin = std::chrono::steady_clock::now();
-  const std::vector<Chunk> chunks = chunks_of(physical.populated());
-  for (const Chunk& c : chunks) out.bytes_total += c.size;
-  std::atomic<size_t> next{0};
-  std::atomic<u64> scanned{0};
-  std::mutex mutex;
-  std::vector<PhysAddr> pages;
-  auto work = [&] {
-    std::vector<PhysAddr> mine;
-    for (size_t i = next++; i < chunks.size(); i = next++) {
-      if (std::chrono::steady_clock::now() - begin > options.budget) break;
-      const Chunk& c = chunks[i];
-      physical.will_read({c.start, c.size});
-      for (PhysAddr at = PhysAddr((c.start.value() + kPageSize - 1) & ~(kPageSize - 1));
-           at + kPageSize <= c.start + c.size; at += kPageSize) {
-        const auto slice = physical.at(at);
-        if (slice && slice->size == kPageSize && has_record(slice->data)) mine.push_back(at);
-      }
-      scanned += c.size;
-    }
-    const std::lock_guard lock(mutex);
-    pages.insert(pages.end(), mine.begin(), mine.end());
-  };
-  const unsigned count =
-      options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
-  std::vector<std::thread> threads;
-  for (unsigned i = 1; i < count; i++) threads.emplace_back(work);
-  work();
-  for (std::thread& t : threads) t.join();
-  std::sort(pages.begin(), pages.end());
-  if (pages.size() > kMostPages) pages.resize(kMostPages);
-  out.bytes_scanned = scanned;
-  out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return pages;
 }
 
 struct Seen {
@@ -194,9 +138,13 @@ std::string pattern_of(const std::string& name) {
 }
 
 DirectoryContents scan_directory(const dump::PageSource<PhysAddr>& physical, const std::string& directory,
-                                 const std::vector<std::string>& children, const ScanOptions& options) {
+                                 const std::vector<std::string>& children, const dump::ScanOptions& options) {
   DirectoryContents out;
-  const std::vector<PhysAddr> pages = find_pages(physical, options, out);
+  const dump::PageScan scan = dump::scan_pages(physical, options, has_record);
+  const std::vector<PhysAddr>& pages = scan.pages;
+  out.bytes_scanned = scan.bytes_scanned;
+  out.bytes_total = scan.bytes_total;
+  out.seconds = scan.seconds;
   identify(physical, pages, directory, children, out);
   if (out.reference == 0) return out;
   const u64 wanted = out.reference & kRecordNumberMask;

@@ -2,13 +2,12 @@
 // buffers and file records, then the names of the one directory that is asked for.
 #pragma once
 
-#include <chrono>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "base/confidence.h"
-#include "dump/pages.h"
+#include "dump/page_scan.h"
 
 namespace unhang::nt::ntfs {
 
@@ -36,15 +35,10 @@ struct DirectoryContents {
   double seconds = 0;
 };
 
-struct ScanOptions {
-  unsigned threads = 0;  // 0: one for each CPU of the host
-  std::chrono::milliseconds budget{4000};
-};
-
 // directory: its path on the volume, "\Windows\Temp". children: names of files that are known to be in it,
 // from open file objects; they tell which directory reference it is.
 DirectoryContents scan_directory(const dump::PageSource<PhysAddr>& physical, const std::string& directory,
-                                 const std::vector<std::string>& children, const ScanOptions& options);
+                                 const std::vector<std::string>& children, const dump::ScanOptions& options);
 
 // "sess_0kc1lm..." -> "sess_*": letters up to the first separator or digit, and the extension.
 std::string pattern_of(const std::string& name);

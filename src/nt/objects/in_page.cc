@@ -13,7 +13,9 @@ Result<InPage> read_in_page(const Target& target, VirtAddr event) {
     const Object o(target, support);
     const auto thread = o[MMINPAGE_SUPPORT::Thread];
     if (!thread || !is_thread(target, *thread)) continue;
-    InPage p{.address = support, .thread = *thread};
+    InPage p{.address = support,
+             .event = support + TRY(target.bind(MMINPAGE_SUPPORT::Event)).offset,
+             .thread = *thread};
     if (const VirtAddr file = o.value_or(MMINPAGE_SUPPORT::FilePointer, {}); is_file_object(target, file))
       p.file = file;
     return p;

@@ -17,6 +17,7 @@ struct MMINPAGE_SUPPORT {
 
 struct InPage {
   VirtAddr address{};
+  VirtAddr event{};   // that the request signals: the Event of the structure
   VirtAddr thread{};  // that reads
   VirtAddr file{};    // that the page is read from; null when what stands there is no file object
 };

@@ -1,11 +1,13 @@
 // Page faults: a thread waits for a page that is being read. Its request is not on the thread's list (paging
-// I/O never is) but often its address is on the stack of the thread that sent it. The event lies in a
-// structure that names that thread and the file. Threads that fault on the same page wait for the same
-// event, or for a second one beside it.
+// I/O never is) but often its address is on the stack of the thread that sent it; else it is somewhere in
+// memory and names the event. The event lies in a structure that names that thread and the file. Threads that
+// fault on the same page wait for the same event, or for a second one beside it.
 #include <algorithm>
 #include <map>
+#include <ranges>
 
 #include "base/format.h"
+#include "nt/irp_scan.h"
 #include "nt/objects/in_page.h"
 #include "nt/objects/irp.h"
 #include "waits/io_class.h"
@@ -24,6 +26,8 @@ bool faults(const ThreadNode& t) {
 struct Read {
   std::vector<size_t> waiters;
   std::optional<nt::InPage> in_page;
+  VirtAddr event{};              // that the request signals
+  std::optional<nt::Irp> found;  // by that event, in all memory
 };
 
 // A pending request on a stack, sent by the thread itself.
@@ -59,6 +63,16 @@ void explain(World& world, const Read& read) {
   for (const size_t i : senders)
     if (!request)
       if ((request = request_of(world, i))) reader = i;
+  std::string how = "a paging request whose address is on the thread's stack";
+  Confidence confidence = Confidence::heuristic;
+  if (!request && read.found) {
+    const auto sender = std::ranges::find_if(
+        read.waiters, [&](size_t i) { return world.threads[i].thread.address == read.found->thread; });
+    reader = sender == read.waiters.end() ? read.waiters.front() : *sender;
+    request = world.adopt_irp(*reader, read.found->address);
+    how = "a request that was found in memory by its UserEvent, which the thread waits for";
+    confidence = Confidence::derived;
+  }
   for (const size_t i : read.waiters) {
     ThreadNode& t = world.threads[i];
     const VirtAddr event = t.thread.wait_blocks.front().object;
@@ -77,8 +91,8 @@ void explain(World& world, const Read& read) {
       const IrpNode& node = world.irps[*request];
       edge.kind = "IRP";
       edge.object = node.irp.address;
-      edge.confidence = Confidence::heuristic;
-      edge.note = "a paging request whose address is on the thread's stack";
+      edge.confidence = confidence;
+      edge.note = how;
       detail = fmt::format("page-in by IRP {} at {}{}", node.irp.address, node.driver,
                            node.file.empty() ? "" : fmt::format(", {}", node.file));
     } else if (reader) {
@@ -96,6 +110,23 @@ void explain(World& world, const Read& read) {
   }
 }
 
+// Requests for pages that threads wait long for and whose sender does not show it: a search of all memory.
+void search(World& world, std::map<VirtAddr, Read>& reads) {
+  constexpr u64 kLongMs = 1000;
+  std::map<VirtAddr, Read*> wanted;  // by event
+  for (auto& [key, read] : reads) {
+    const bool is_long = std::ranges::any_of(
+        read.waiters, [&](size_t i) { return world.threads[i].thread.waited_ms.value_or(0) >= kLongMs; });
+    const bool shown =
+        std::ranges::any_of(read.waiters, [&](size_t i) { return request_of(world, i).has_value(); });
+    if (is_long && !shown) wanted[read.event] = &read;
+  }
+  if (wanted.empty()) return;
+  for (const VirtAddr va : nt::find_irps(world.target(), {}).irps)
+    if (const auto irp = nt::read_irp(world.target(), va))
+      if (const auto it = wanted.find(irp->user_event); it != wanted.end()) it->second->found = *irp;
+}
+
 void find(World& world) {
   std::map<VirtAddr, Read> reads;  // by MMINPAGE_SUPPORT, or by the event where there is none
   for (size_t i = 0; i < world.threads.size(); i++) {
@@ -104,8 +135,10 @@ void find(World& world) {
     const auto in_page = nt::read_in_page(world.target(), event);
     Read& read = reads[in_page ? in_page->address : event];
     read.waiters.push_back(i);
+    read.event = in_page ? in_page->event : event;
     if (in_page) read.in_page = *in_page;
   }
+  search(world, reads);
   for (const auto& [key, read] : reads) explain(world, read);
 }
 

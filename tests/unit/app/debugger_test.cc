@@ -104,6 +104,27 @@ TEST_F(DebuggerTest, AThreadThatIsSwitchedOutHasSavedTwoRegisters) {
   EXPECT_EQ(run("dq @rsp L1"), run(fmt::format("dq {} L1", run("r rsp").substr(4, 16))));
 }
 
+// One that is on no list, and one that has come back, which is none any more.
+TEST_F(DebuggerTest, RequestsAnywhereInMemory) {
+  const VirtAddr event = m_.add_event();
+  const VirtAddr irp =
+      m_.add_irp(thread_, {{.device = m_.port_device(), .major = 3}}, 9, event, /*listed=*/false);
+  const VirtAddr done = m_.add_irp(runner_, {{.device = m_.port_device(), .major = 3}});
+  m_.set(done, "_IRP", "CurrentLocation", 10);
+  m_.set(done, "_IRP", "Tail.Overlay.CurrentStackLocation",
+         (done + m_.size("_IRP") + 9 * m_.size("_IO_STACK_LOCATION")).value());
+  session_ = synth::open_session(m_.dump());
+  ASSERT_TRUE(session_);
+  const std::string line = fmt::format("{:016x} Thread {:016x} current stack belongs to  \\Driver\\viostor",
+                                       irp.value(), thread_.value());
+  const std::string all = run("!irpfind");
+  EXPECT_TRUE(has(all, line) && has(all, "1 IRP is pending in what the dump holds")) << all;
+  EXPECT_TRUE(has(run(fmt::format("!irpfind 0 0 userevent {}", event)), line));
+  EXPECT_FALSE(has(run(fmt::format("!irpfind 0 0 userevent {}", irp)), line));
+  EXPECT_TRUE(has(run(fmt::format("!irpfind -v 0 0 device {}", m_.port_device())), "IRP_MJ_READ"));
+  EXPECT_TRUE(has(run("!irpfind 0 0 color 1"), "error: "));
+}
+
 TEST_F(DebuggerTest, NothingFoundIsSaid) {
   for (const char* line : {"r foo", "dq @foo", "~9", "~"})
     EXPECT_TRUE(has(run(line), "error: ")) << line << run(line);

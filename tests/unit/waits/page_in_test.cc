@@ -54,6 +54,23 @@ TEST_P(PageInTest, ReaderAndFile) {
   EXPECT_NE(d.verdict.summary.find("\\Device\\HarddiskVolume"), std::string::npos) << d.verdict.summary;
 }
 
+// The request is on no list and on no stack; it names the event.
+TEST_P(PageInTest, RequestAnywhereInMemory) {
+  const VirtAddr e = event("Event");
+  fault(reader_, e, 4000);
+  fault(other_, event("CollidedEvent"), 3900);
+  const VirtAddr irp =
+      machine_.add_irp(reader_, {{.device = machine_.port_device(), .major = 3}}, 9, e, false);
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_STREQ(d.verdict.cls, "io-stall") << d.verdict.summary;
+  EXPECT_EQ(d.verdict.confidence, Confidence::derived);
+  ASSERT_FALSE(d.findings.empty());
+  EXPECT_EQ(d.findings[0].culprit.thread, reader_);
+  EXPECT_EQ(d.findings[0].culprit.driver, "\\Driver\\viostor");
+  EXPECT_EQ(d.findings[0].waiting.size(), 2u);
+  EXPECT_EQ(d.findings[0].chain.back().object, irp);
+}
+
 // A reader that is held up itself: the page is not what to look at.
 TEST_P(PageInTest, ReaderThatWaitsForALock) {
   const VirtAddr holder = machine_.add_thread(machine_.system_process(), 116), r = machine_.add_resource();
