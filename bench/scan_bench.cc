@@ -1,6 +1,7 @@
-// The whole-memory stage beside its physical limit: NTFS records in a dump, and memchr over the same mapping.
+// The whole-memory stages beside their physical limit: NTFS records and I/O requests in a dump, and memchr
+// over the same mapping.
 //
-// usage: scan_bench DUMP [Google Benchmark's options]
+// usage: scan_bench DUMP WINDOWS [Google Benchmark's options]; WINDOWS: a dump with a Windows, for its layout
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
@@ -8,6 +9,7 @@
 #include <thread>
 
 #include "dump/dump_file.h"
+#include "nt/irp_scan.h"
 #include "nt/ntfs/scan.h"
 
 namespace {
@@ -15,6 +17,7 @@ namespace {
 using namespace unhang;
 
 const dump::DumpFile* opened = nullptr;
+const nt::Target* windows = nullptr;
 
 u64 populated_bytes() {
   u64 bytes = 0;
@@ -28,6 +31,17 @@ void ntfs_scan(benchmark::State& state) {
         *opened->physical, "\\Windows\\Temp", {},
         {.threads = static_cast<unsigned>(state.range(0)), .budget = std::chrono::hours(1)});
     benchmark::DoNotOptimize(found.index_buffers);
+  }
+  state.SetBytesProcessed(static_cast<i64>(populated_bytes()) * state.iterations());
+}
+
+void irp_scan(benchmark::State& state) {
+  const auto test = nt::irp_page_test(*windows);
+  for (auto _ : state) {
+    const auto found = dump::scan_pages(
+        *opened->physical,
+        {.threads = static_cast<unsigned>(state.range(0)), .budget = std::chrono::hours(1)}, test.value());
+    benchmark::DoNotOptimize(found.pages.size());
   }
   state.SetBytesProcessed(static_cast<i64>(populated_bytes()) * state.iterations());
 }
@@ -54,14 +68,15 @@ void plain_memchr(benchmark::State& state) {
 }
 
 BENCHMARK(ntfs_scan)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(irp_scan)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
 BENCHMARK(plain_memchr)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 }  // namespace
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: scan_bench DUMP\n");
+  if (argc != 3) {
+    std::fprintf(stderr, "usage: scan_bench DUMP WINDOWS\n");
     return 2;
   }
   const auto dump = unhang::dump::open_dump(argv[1]);
@@ -69,7 +84,13 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s: %s\n", argv[1], dump ? "no physical memory" : text(dump.error()).c_str());
     return 2;
   }
+  const auto target = unhang::nt::Target::open(argv[2], {});
+  if (!target) {
+    std::fprintf(stderr, "%s: %s\n", argv[2], text(target.error()).c_str());
+    return 2;
+  }
   opened = &*dump;
+  windows = target->get();
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }
