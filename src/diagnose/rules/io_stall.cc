@@ -92,6 +92,9 @@ void about_ending(Context& c, std::vector<Finding>& findings) {
                     at.driver),
         "Ending the process once more does not help; only the request's completion or a restart of the guest "
         "does. A second dump ten seconds later tells whether it is the same request."};
+    // Who only waits for the process to end may have all the time in the world: anything else comes first.
+    constexpr double kBehindOthers = 3;
+    if (c.graph.behind(first.thread).impatient == 0) f->score = kBehindOthers;
     findings.push_back(std::move(*f));
   }
 }

@@ -104,6 +104,17 @@ TEST_F(EndingTest, RequestThatIsNotGivenBack) {
       << d.verdict.summary;
 }
 
+// services.exe waits for its processes for as long as they live.
+TEST_F(EndingTest, ComesBehindWhatHurts) {
+  process_ = machine_.add_process("services.exe", 500);
+  end_with_a_request(true);
+  process_ = machine_.add_process("svchost.exe", 1100);
+  request(1104, machine_.port_device(), kRead, 400);
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_EQ(count(d, "io-stall"), 2u);
+  EXPECT_NE(d.verdict.summary.find("viostor"), std::string::npos) << d.verdict.summary;
+}
+
 // Every thread that ends is seen so for an instant.
 TEST_F(EndingTest, NobodyWaitsForIt) {
   end_with_a_request(false);
