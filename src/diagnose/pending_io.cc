@@ -1,6 +1,7 @@
 #include "diagnose/pending_io.h"
 
 #include <algorithm>
+#include <set>
 #include <tuple>
 
 #include "base/format.h"
@@ -67,6 +68,24 @@ bool writes_stall(const PendingAt& at) {
   });
 }
 
+namespace {
+
+// Requests of threads' lists that lie at the same devices and that nobody waits for: who sends them goes on,
+// as database servers do. How long they have been there is recorded nowhere.
+size_t asynchronous(const Context& c, const PendingAt& at) {
+  std::set<VirtAddr> devices, waited_for;
+  for (const Pending& p : at.requests) {
+    devices.insert(p.irp->driver_device);
+    waited_for.insert(p.irp->irp.address);
+  }
+  return static_cast<size_t>(std::count_if(c.world.irps.begin(), c.world.irps.end(), [&](const IrpNode& i) {
+    return i.irp.current() != nullptr && devices.contains(i.driver_device) &&
+           !waited_for.contains(i.irp.address);
+  }));
+}
+
+}  // namespace
+
 std::optional<Finding> finding_about(const Context& c, const PendingAt& at, const char* rule) {
   const auto head =
       std::find_if(at.requests.begin(), at.requests.end(), [](const Pending& p) { return p.is_long(); });
@@ -84,13 +103,13 @@ std::optional<Finding> finding_about(const Context& c, const PendingAt& at, cons
   std::sort(suffering.begin(), suffering.end());
   suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
   f.culprit = c.culprit(head->thread);
-  f.culprit.driver = at.driver;
+  f.culprit.driver = head->irp->driver;
   f.culprit.file = head->irp->file;
   f.chain = c.chain_to(head->thread);
   f.chain.push_back({.waiters = {head->thread},
                      .object = head->irp->irp.address,
                      .kind = "IRP",
-                     .name = fmt::format("{} at {}", head->irp->major, at.driver),
+                     .name = fmt::format("{} at {}", head->irp->major, head->irp->driver),
                      .longest_ms = head->waited_ms,
                      .confidence = head->confidence});
   f.title = fmt::format("{} request{} not answered by the {} driver {}, the longest for {}; {}", requests,
@@ -116,6 +135,12 @@ std::optional<Finding> finding_about(const Context& c, const PendingAt& at, cons
          .confidence = Confidence::exact,
          .reads = {},
          .check = ""});
+  if (const size_t others = asynchronous(c, at); others != 0)
+    f.evidence.push_back({.text = fmt::format("and {} there that no thread waits for (asynchronous)",
+                                              counted(others, "request is pending", "requests are pending")),
+                          .confidence = Confidence::exact,
+                          .reads = {},
+                          .check = "!irpfind"});
   f.on_symptom = c.touches_entry(head->thread, suffering);
   f.score = 20 + c.weight(suffering);
   f.waiting = std::move(suffering);

@@ -47,6 +47,20 @@ TEST_F(StorageTest, OneStackOfDevicesIsOneFinding) {
   EXPECT_NE(d.verdict.summary.find("(host storage)"), std::string::npos) << d.verdict.summary;
 }
 
+// A database's thread sends many requests and goes on.
+TEST_F(StorageTest, RequestsThatNobodyWaitsForAreCounted) {
+  request(904, machine_.port_device(), kRead, 2000);
+  const VirtAddr t = machine_.add_thread(machine_.add_process("sqlservr.exe", 2100), 2104);
+  for (u64 i = 0; i < 30; i++) machine_.add_irp(t, {{.device = machine_.port_device(), .major = kRead}});
+  machine_.add_irp(t, {{.device = machine_.pipe_device(), .major = kRead}});
+  machine_.block(t, kUserRequest, {machine_.add_event()}, 10, {"nt!KiSystemServiceCopyEnd"});
+  const diagnose::Diagnosis d = diagnosis();
+  ASSERT_EQ(d.findings.size(), 1u);
+  EXPECT_TRUE(std::any_of(d.findings[0].evidence.begin(), d.findings[0].evidence.end(), [](const auto& e) {
+    return e.text == "and 30 requests are pending there that no thread waits for (asynchronous)";
+  }));
+}
+
 TEST_F(StorageTest, OtherDisksAreOtherFindings) {
   request(904, machine_.disk_device(), kRead, 2000);
   request(908, machine_.port_device(), kRead, 1800);
