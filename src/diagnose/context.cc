@@ -5,6 +5,7 @@
 #include "base/format.h"
 #include "diagnose/rule.h"
 #include "nt/objects/eresource.h"
+#include "waits/spin.h"
 
 namespace unhang::diagnose {
 
@@ -21,10 +22,16 @@ bool is_logon_critical(const std::string& process) {
 std::string owes(std::string_view kind, const std::string& who) {
   if (kind == "ALPC") return fmt::format("to which {} must reply", who);
   if (kind == "Thread") return fmt::format("which is {}", who);
+  if (kind == "ProcessObject") return fmt::format("which {} keeps from ending", who);
   if (kind == "work item" || kind == "event" || kind == "page-in")
     return fmt::format("for which {} works", who);
   if (kind == "oplock") return fmt::format("which {} must acknowledge", who);
   return fmt::format("which {} holds", who);
+}
+
+std::string_view holds(const ChainLink& link) {
+  const bool guessed = link.kind == "push lock" || link.kind == "SRW lock" || link.kind == "spin lock";
+  return guessed && link.confidence >= Confidence::heuristic ? "seems to hold" : "holds";
 }
 
 std::string held_thing(const ChainLink& link) {
@@ -129,6 +136,38 @@ std::vector<ChainLink> Context::chain_to(VirtAddr head) const {
   return links;
 }
 
+namespace {
+
+// Drivers that come with Windows, lower case: the usual ones on stacks.
+constexpr std::string_view kOfWindows[] = {
+    "nt",       "hal",      "ntfs",     "refs",   "fltmgr",     "fileinfo",   "luafv",    "wcifs",
+    "cldflt",   "bindflt",  "wdfilter", "win32k", "win32kfull", "win32kbase", "dxgkrnl",  "dxgmms1",
+    "dxgmms2",  "watchdog", "ndis",     "netio",  "tcpip",      "afd",        "tdx",      "netbt",
+    "http",     "srv",      "srv2",     "srvnet", "rdbss",      "mrxsmb",     "mrxsmb10", "mrxsmb20",
+    "mup",      "dfsc",     "npfs",     "msfs",   "storport",   "storahci",   "stornvme", "classpnp",
+    "disk",     "cdrom",    "partmgr",  "volmgr", "volmgrx",    "volsnap",    "fvevol",   "rdyboost",
+    "iorate",   "ataport",  "atapi",    "pciide", "pciidex",    "mountmgr",   "wdf01000", "ksecdd",
+    "ksecpkg",  "cng",      "ci",       "clfs",   "tm",         "acpi",       "pci",      "intelppm",
+    "amdppm",   "processr", "usbport",  "usbhub", "usbhub3",    "usbxhci",    "ucx01000", "condrv",
+    "fwpkclnt", "mpsdrv",   "wanarp",   "bowser", "vdrvroot",   "spaceport",  "storvsc",  "vmbus",
+    "fastfat",  "exfat",    "cdfs",     "udfs",   "kbdclass",   "mouclass",   "i8042prt", "hidclass",
+    "termdd",   "rdpdr"};
+
+// Whose code a thread is in: the innermost driver on its kernel stack, where that is not one of Windows' own.
+std::string foreign_driver(const ThreadNode& t) {
+  for (size_t i = 0; i < t.stack.frames.size() && is_kernel(t.stack.frames[i].ip); i++) {
+    const std::string module(waits::module_of(t.stack.symbols[i]));
+    std::string low = module;
+    std::ranges::transform(low, low.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    if (low.empty() || low == "nt" || low == "hal") continue;
+    return std::ranges::find(kOfWindows, low) == std::end(kOfWindows) ? module : "";
+  }
+  return "";
+}
+
+}  // namespace
+
 Culprit Context::culprit(VirtAddr va) const {
   Culprit c{.thread = va};
   const ThreadNode* t = world.thread(va);
@@ -137,6 +176,7 @@ Culprit Context::culprit(VirtAddr va) const {
   c.tid = t->thread.tid;
   c.cpu = t->cpu;
   if (const ProcessNode* p = world.process_of(*t)) c.process = p->process.name;
+  c.driver = foreign_driver(*t);
   return c;
 }
 
@@ -186,6 +226,15 @@ Evidence Context::about_lock(const Lock& lock, std::string text, Confidence conf
 Evidence Context::about_irp(VirtAddr irp, std::string text, Confidence confidence) const {
   return {std::move(text), confidence, reads([&] { (void)nt::read_irp(world.target(), irp); }),
           fmt::format("!irp {}", irp)};
+}
+
+std::optional<Evidence> Context::why_holder(const std::vector<ChainLink>& chain, VirtAddr head) const {
+  if (chain.empty() || holds(chain.back()) == "holds") return std::nullopt;
+  for (const waits::Edge& e : world.edges)
+    if (e.to == head && e.object == chain.back().object && !e.note.empty())
+      return about_thread(head, fmt::format("that {} has {} {}: {}", who(head), e.kind, e.object, e.note),
+                          e.confidence);
+  return std::nullopt;
 }
 
 bool Context::writes_live_reports() const {

@@ -54,9 +54,11 @@ std::vector<PendingAt> pending_io(const Context& c,
 }
 
 std::vector<PendingAt> disk_requests(const Context& c) {
-  return pending_io(c, [](const ThreadNode& t, const IrpNode& irp) {
+  return pending_io(c, [&c](const ThreadNode& t, const IrpNode& irp) {
     if (t.thread.ending()) return false;
     const waits::IoClass k = waits::io_class(irp);
+    // A driver of unknown kind may answer when it likes; who holds up others while he waits for it may not.
+    if (k == waits::IoClass::other) return !c.graph.behind(t.thread.address).threads.empty();
     return k == waits::IoClass::storage || k == waits::IoClass::filter || k == waits::IoClass::file_system;
   });
 }
@@ -112,9 +114,12 @@ std::optional<Finding> finding_about(const Context& c, const PendingAt& at, cons
                      .name = fmt::format("{} at {}", head->irp->major, head->irp->driver),
                      .longest_ms = head->waited_ms,
                      .confidence = head->confidence});
-  f.title = fmt::format("{} request{} not answered by the {} driver {}, the longest for {}; {}", requests,
-                        requests == 1 ? " is" : "s are", waits::name(waits::io_class(*head->irp)), at.where(),
-                        duration(f.longest_ms), counted(suffering.size(), "thread waits", "threads wait"));
+  const waits::IoClass kind = waits::io_class(*head->irp);
+  f.title =
+      fmt::format("{} request{} not answered by the {}driver {}, the longest for {}; {}", requests,
+                  requests == 1 ? " is" : "s are",
+                  kind == waits::IoClass::other ? "" : fmt::format("{} ", waits::name(kind)), at.where(),
+                  duration(f.longest_ms), counted(suffering.size(), "thread waits", "threads wait"));
   constexpr size_t kMostShown = 5;
   for (size_t i = 0; i < at.requests.size() && i < kMostShown; i++) {
     const Pending& p = at.requests[i];

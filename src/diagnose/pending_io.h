@@ -33,7 +33,8 @@ struct PendingAt {
 std::vector<PendingAt> pending_io(const Context& context,
                                   const std::function<bool(const ThreadNode&, const IrpNode&)>& counts);
 
-// Requests at disks, file systems and the filters between them.
+// Requests at disks, file systems and the filters between them; at drivers of unknown kind those that hold
+// up others.
 std::vector<PendingAt> disk_requests(const Context& context);
 
 // Whether a write has waited long there: nothing that is dirty becomes clean.

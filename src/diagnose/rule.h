@@ -113,6 +113,9 @@ class Context {
   // Whether this Windows writes live kernel reports: 10 and later do (bug check code reference, 0x1CC,
   // 0x1C5).
   bool writes_live_reports() const;
+  // Why a thread is taken for the holder of what a chain ends in, where no record says so. Nothing where one
+  // does.
+  std::optional<Evidence> why_holder(const std::vector<ChainLink>& chain, VirtAddr head) const;
   // Whether the threads include one that the user named.
   bool touches_entry(VirtAddr head, const std::vector<VirtAddr>& behind) const;
 };
@@ -124,6 +127,9 @@ struct Rule {
 
 // A process without which nobody can log on or use the desktop.
 bool is_logon_critical(const std::string& process);
+
+// "holds", or "seems to hold" where no record says so and stacks tell it.
+std::string_view holds(const ChainLink& link);
 
 // What a link's owner holds, for a sentence: its file or symbol; kind and address where the name alone says
 // nothing.

@@ -76,10 +76,26 @@ std::string driver_short_name(const std::string& driver) {
   return s;
 }
 
+bool is_known_storage(const std::string& driver) {
+  return in(kStorage, driver_short_name(driver));
+}
+
 bool is_virtio_storage(const std::string& driver) {
   const std::string s = driver_short_name(driver);
   return s == "viostor" || s == "vioscsi";
 }
+
+namespace {
+
+// Control requests that programs leave with a driver until it has something to tell ("inverted calls"):
+// FilterGetMessage of an antivirus service, media changes. Filters and redirectors have many; of the others
+// the cancel routine says that the request is meant to lie there.
+bool answers_when_it_likes(const IrpNode& irp, const std::string& driver) {
+  if (irp.irp.cancel_routine != VirtAddr()) return true;
+  return irp.driver.starts_with("\\FileSystem\\") && !in(kFileSystem, driver);
+}
+
+}  // namespace
 
 IoClass io_class(const IrpNode& irp) {
   const std::string driver = driver_short_name(irp.driver);
@@ -94,6 +110,12 @@ IoClass io_class(const IrpNode& irp) {
       return IoClass::open_ended;  // waits for another opener's byte-range lock
   }
   if (in(kOpenEnded, driver)) return IoClass::open_ended;
+  if (const bool control = at != nullptr && at->major == nt::kMjDeviceControl;
+      control && answers_when_it_likes(irp, driver))
+    return IoClass::open_ended;
+  // A pipe on another machine is a pipe.
+  if (at != nullptr && at->major == nt::kMjRead && irp.file.find("\\pipe\\") != irp.file.npos)
+    return IoClass::open_ended;
   if (in(kStorage, driver)) return IoClass::storage;
   if (in(kNetworkFs, driver)) return IoClass::network;
   if (in(kFileSystem, driver)) return IoClass::file_system;

@@ -23,6 +23,9 @@ IoClass io_class(const IrpNode& irp);
 // The driver's short name without its directory: "viostor" of "\Driver\viostor".
 std::string driver_short_name(const std::string& driver);
 
+// A driver of the usual storage stacks, by its name.
+bool is_known_storage(const std::string& driver);
+
 // "virtio" miniports: the host's storage answers for them.
 bool is_virtio_storage(const std::string& driver);
 

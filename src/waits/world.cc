@@ -95,8 +95,7 @@ bool World::add_thread(VirtAddr va, size_t process) {
     gaps.push_back({fmt::format("{} of thread {}.{}", g.what, t->pid, t->tid), g.where, g.why, g.minor});
   if (!t->irp_walk.complete())
     gaps.push_back({fmt::format("IRP list of thread {}.{}", t->pid, t->tid), hex(va), t->irp_walk.how()});
-  if (clock_.tick_count) {
-    t->ticks = *clock_.tick_count - t->wait_time;
+  if ((t->ticks = clock_.since(t->wait_time))) {
     if (t->state == nt::ThreadState::waiting) t->waited_ms = clock_.nearest_ms(*t->ticks);
   }
   if (process == SIZE_MAX)

@@ -15,7 +15,7 @@ namespace unhang::diagnose {
 namespace {
 
 // A healthy machine has locks with a waiter for a moment. These say that it is more than a moment.
-constexpr u64 kSomewhatLongMs = 100, kLongMs = 1000;
+constexpr u64 kSomewhatLongMs = 100, kShortMs = 200, kLongMs = 1000;
 constexpr size_t kSeveral = 3;
 constexpr u32 kHugeContention = 1'000'000;
 
@@ -184,6 +184,12 @@ std::vector<std::string> advice_for(const Finding& f, const Work& work, bool sta
         "Where the processors are idle or Windows' own boost after four seconds did not help, the guest "
         "itself "
         "gets too little time: look at steal time and CPU limits on the host."};
+  if (!f.directory && work.irp == nullptr && !f.culprit.driver.empty())
+    return {
+        fmt::format("It is in {}, which is not Windows' own: update that driver or take it out for a test; "
+                    "its maker needs the stack.",
+                    f.culprit.driver),
+        "A second dump ten seconds later tells whether it is still at the same place."};
   if (!f.directory)
     return {
         "The owner works; the others queue. Take a second dump ten seconds later: if another thread owns the "
@@ -228,11 +234,12 @@ struct Owner {
 
 bool matters(const Context& c, const Owner& o) {
   const waits::Behind& b = o.behind;
-  if (!runnable(o.thread) && !(o.contention >= kHugeContention && b.longest_ms < 10'000 &&
-                               o.thread.nature() != waits::WaitNature::lock))
+  if (!runnable(o.thread) &&
+      !(o.contention >= kHugeContention && b.longest_ms < 10'000 &&
+        o.thread.nature() != waits::WaitNature::lock && o.thread.nature() != waits::WaitNature::io))
     return false;
   if ((b.impatient >= kSeveral && b.impatient_ms >= kSomewhatLongMs) || b.impatient_ms >= kLongMs ||
-      (o.contention >= kHugeContention && b.threads.size() >= 2))
+      (o.contention >= kHugeContention && b.threads.size() >= 2 && b.impatient_ms >= kShortMs))
     return true;
   // Who waits for a thread to end or for an answer may do so for hours: that the other one runs at this
   // moment says little, unless it has run for long.
@@ -272,7 +279,9 @@ void describe_owner(Context& c, const Owner& o, Finding& f) {
   f.evidence.push_back(c.about_thread(
       head,
       fmt::format(
-          "{} is {}, not waiting{}", c.who(head), o.state,
+          "{} is {}{}{}", c.who(head), o.state,
+          o.thread.waiting() ? " at this moment, for an instant: the lock is taken again and again"
+                             : ", not waiting",
           o.thread.stack.symbols.empty() ? "" : fmt::format(": at {}", o.thread.stack.symbols.front())),
       Confidence::exact));
   if (o.starved)
@@ -311,9 +320,13 @@ Finding finding_of(Context& c, const Owner& o) {
   describe_locks(c, o, f);
   describe_owner(c, o, f);
   describe_work(c, o, f);
+  if (auto e = c.why_holder(o.chain, head)) f.evidence.push_back(std::move(*e));
   f.title = fmt::format(
-      "{} is {}{} and holds {}; {} behind it, the longest for {}", c.who(head), o.state,
-      o.work.irp == nullptr ? "" : fmt::format(" in {} on {}", o.work.irp->major, o.work.irp->file),
+      "{} is {}{} and {} {}; {} behind it, the longest for {}", c.who(head), o.state,
+      o.work.irp != nullptr      ? fmt::format(" in {} on {}", o.work.irp->major, o.work.irp->file)
+      : f.culprit.driver.empty() ? ""
+                                 : fmt::format(" in {}", f.culprit.driver),
+      o.chain.empty() ? "holds" : holds(o.chain.back()),
       o.chain.empty() ? "a lock" : held_thing(o.chain.back()),
       counted(o.behind.threads.size(), "thread waits", "threads wait"), duration(o.behind.longest_ms));
   f.advice = advice_for(f, o.work, o.starved.has_value());

@@ -23,11 +23,13 @@ bool is_system_module(std::string_view module) {
   return std::find(std::begin(kNames), std::end(kNames), module) != std::end(kNames);
 }
 
-// The first frame outside of the kernel: whose code it is.
-size_t driver_frame(const std::vector<std::string_view>& symbols, size_t from) {
-  for (size_t i = from; i < symbols.size(); i++)
-    if (const std::string_view m = waits::module_of(symbols[i]); m != "nt" && m != "hal") return i;
-  return std::min(from, symbols.size() - 1);
+// The first frame outside of the kernel proper: whose code it is. Not of the program that called it.
+size_t driver_frame(const stack::ThreadStack& stack, size_t from) {
+  size_t end = 0;
+  while (end < stack.frames.size() && is_kernel(stack.frames[end].ip)) end++;
+  for (size_t i = from; i < end; i++)
+    if (const std::string_view m = waits::module_of(stack.symbols[i]); m != "nt" && m != "hal") return i;
+  return std::min(from, stack.symbols.size() - 1);
 }
 
 struct Irql {
@@ -135,15 +137,15 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
   if (!spin) return false;
   const std::vector<std::string_view>& s = t.stack.symbols;
   // Who asked for the lock: the first frame outside of the kernel, else the one above.
-  const size_t caller = driver_frame(s, *spin + 1);
+  const size_t caller = driver_frame(t.stack, *spin + 1);
   const auto [holder, by_queue] = holder_of_lock(c, t);
   const ThreadNode& cause = holder == nullptr ? t : *holder;
   Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = confidence_of(cause)};
   // The queue of a queued lock says who has it. Where that cannot be followed, who waits is not to blame.
   if (holder == nullptr && s[*spin].find("Queued") != s[*spin].npos) f.confidence = Confidence::guess;
   f.culprit = c.culprit(cause.thread.address);
-  f.culprit.driver = waits::module_of(
-      holder == nullptr ? s[caller] : holder->stack.symbols[driver_frame(holder->stack.symbols, 0)]);
+  f.culprit.driver =
+      waits::module_of(holder == nullptr ? s[caller] : holder->stack.symbols[driver_frame(holder->stack, 0)]);
   const Irql irql = irql_of(c, cpu, t);
   f.title = fmt::format("CPU {} spins in {}: {} waits for a spin lock", cpu.number, s[*spin],
                         what_runs(c, t, waits::module_of(s[caller])));
@@ -177,6 +179,16 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
   u64 starved_ms = 0;
   std::vector<VirtAddr> starved = starved_on(c.world, cpu, starved_ms);
   finish(c, f, cause.thread.address, std::move(starved), starved_ms, cpu.number);
+  // Every machine spins for an instant now and then.
+  const auto runs_ms = [&](const ThreadNode& n) {
+    return n.thread.ticks && !n.idle_thread ? c.world.clock().ms(*n.thread.ticks) : 0;
+  };
+  const u64 spins_ms = std::max(
+      {runs_ms(t), runs_ms(cause),
+       c.world.clock().ms(nt::Object(c.world.target(), cpu.kprcb).value_or(nt::KPRCB::DpcTimeCount, 0))});
+  if (std::ranges::all_of(f.waiting, [&](VirtAddr w) { return w == t.thread.address; }) &&
+      c.world.clock().tick_count && spins_ms < kStarvedMs)
+    return true;
   f.score =
       15 + c.weight(c.graph.behind(cause.thread.address).threads) + static_cast<double>(f.waiting.size());
   findings.push_back(std::move(f));
@@ -187,7 +199,7 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
 void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Finding>& findings) {
   const std::vector<std::string_view>& s = t.stack.symbols;
   if (cpu.state->user_mode() || s.empty()) return;
-  const std::string module(waits::module_of(s[driver_frame(s, 0)]));
+  const std::string module(waits::module_of(s[driver_frame(t.stack, 0)]));
   if (is_system_module(module)) return;
   const Irql irql = irql_of(c, cpu, t);
   const bool in_dpc = waits::in_deferred_procedure(c.world, t);
@@ -231,12 +243,63 @@ void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Find
   findings.push_back(std::move(f));
 }
 
+// Threads ready for so long that neither their turn nor the scheduler's own boost for starved threads, after
+// four seconds, has come: what the processors run has a higher priority and never waits.
+void hogged(Context& c, std::vector<Finding>& findings) {
+  constexpr u64 kReadyMs = 10'000;
+  std::vector<const ThreadNode*> hogs;
+  std::vector<VirtAddr> starved;
+  u64 longest = 0;
+  std::string what;
+  for (const nt::Cpu& cpu : c.world.target().cpus()) {
+    const ThreadNode* t = c.world.thread(cpu.current_thread);
+    if (t == nullptr || t->idle_thread) return;  // a processor is free: who is ready gets it
+    hogs.push_back(t);
+    what += fmt::format("{}CPU {} runs {} (priority {})", what.empty() ? "" : ", ", cpu.number,
+                        c.who(t->thread.address), t->thread.priority);
+  }
+  for (const ThreadNode& t : c.world.threads) {
+    const bool ready = t.thread.state == nt::ThreadState::ready && !t.idle_thread && t.thread.ticks;
+    const u64 ms = ready ? c.world.clock().ms(*t.thread.ticks) : 0;
+    if (ms < kReadyMs || t.thread.priority == 0) continue;  // 0: the thread that zeroes pages
+    starved.push_back(t.thread.address);
+    longest = std::max(longest, ms);
+  }
+  if (hogs.empty() || starved.empty()) return;
+  const ThreadNode& first = **std::ranges::max_element(
+      hogs, [](const ThreadNode* a, const ThreadNode* b) { return a->thread.priority < b->thread.priority; });
+  Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = Confidence::heuristic};
+  f.culprit = c.culprit(first.thread.address);
+  f.title = fmt::format("no processor for {}, the longest for {}: {}",
+                        counted(starved.size(), "thread that is ready", "threads that are ready"),
+                        duration(longest), what);
+  f.evidence.push_back({.text = fmt::format("ready and not run: {}", processes_of(c.world, starved)),
+                        .confidence = Confidence::derived,
+                        .reads = {},
+                        .check = "!ready"});
+  f.evidence.push_back({.text = what, .confidence = Confidence::exact, .reads = {}, .check = "!running -it"});
+  f.advice = {
+      fmt::format(
+          "See what {} does, and why at priority {}: a thread of a high priority that never waits keeps "
+          "all others from running. Lower its priority or end it.",
+          c.who(first.thread.address), first.thread.priority),
+      "If the priorities are alike, the guest itself gets too little time: look at steal time and CPU limits "
+      "on the host, or give it more processors."};
+  f.longest_ms = longest;
+  f.on_symptom = c.touches_entry(first.thread.address, starved);
+  f.score = 12 + static_cast<double>(starved.size());
+  f.waiting = std::move(starved);
+  findings.push_back(std::move(f));
+}
+
 void find(Context& c, std::vector<Finding>& findings) {
+  const size_t before = findings.size();
   for (const nt::Cpu& cpu : c.world.target().cpus()) {
     const ThreadNode* t = c.world.thread(cpu.current_thread);
     if (t == nullptr || !cpu.state || t->stack.symbols.empty()) continue;
     if (!spins_for_lock(c, cpu, *t, findings)) loops(c, cpu, *t, findings);
   }
+  if (findings.size() == before) hogged(c, findings);
 }
 
 }  // namespace

@@ -84,6 +84,12 @@ std::string component_of(const Context& c, const Finding& f, const std::vector<V
 
 std::vector<std::string> advice_for(const Context& c, const Finding& f, const std::vector<VirtAddr>& cycle,
                                     bool may_end) {
+  if (cycle.size() == 1)
+    return {
+        "The thread has taken the lock before and waits for it again: nobody else can release it. "
+        "Restarting its process, or the guest, does.",
+        fmt::format("Send its stack to the maker of the component that takes the lock twice: {}",
+                    component_of(c, f, cycle))};
   std::vector<std::string> out{
       may_end ? "The threads wait for each other in a circle, which one of them may leave by itself; it will "
                 "come "
@@ -148,7 +154,11 @@ Finding finding_of(Context& c, const std::vector<VirtAddr>& cycle) {
   f.cycles.push_back(cycle);
   const size_t behind = suffering.size() - cycle.size();
   f.title = fmt::format(
-      "deadlock of {} threads: {} -> back to {}{}", cycle.size(), story, c.who(cycle.front()),
+      "{}{}",
+      cycle.size() == 1
+          ? fmt::format("deadlock of one thread: {} waits for what it holds itself", c.who(cycle.front()))
+          : fmt::format("deadlock of {} threads: {} -> back to {}", cycle.size(), story,
+                        c.who(cycle.front())),
       behind == 0 ? ""
                   : fmt::format("; {} behind it", counted(behind, "more thread waits", "more threads wait")));
   f.advice = advice_for(c, f, cycle, may_end);

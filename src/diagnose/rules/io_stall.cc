@@ -39,7 +39,8 @@ void about_devices(Context& c, std::vector<Finding>& findings) {
     auto f = finding_about(c, at, "io-stall");
     if (!f) continue;
     const IoClass cls = waits::io_class(*at.requests.front().irp);
-    if (waits::is_virtio_storage(at.driver) || waits::is_virtio_storage(at.bottom)) {
+    const bool known = waits::is_known_storage(at.driver);
+    if (waits::is_virtio_storage(at.driver) || (known && waits::is_virtio_storage(at.bottom))) {
       f->advice = {
           fmt::format(
               "{}. Look at the host: qemu's I/O errors, `virsh domblkstat`, `virsh domblkerror`, the back "
@@ -53,6 +54,16 @@ void about_devices(Context& c, std::vector<Finding>& findings) {
           "whether "
           "requests complete at all."};
       f->title += " (host storage)";
+    } else if (cls == IoClass::other) {
+      f->advice = {
+          fmt::format("The request is with {}: look at the device behind it, and update the driver "
+                      "or take it out for a test.",
+                      at.driver)};
+    } else if (cls == IoClass::storage && !known) {
+      f->advice = {fmt::format(
+          "The request lies in {}, which is none of the usual storage drivers{}: if that is an encryption, "
+          "backup or caching filter, update it or take it out for a test.",
+          at.driver, at.bottom.empty() || at.bottom == at.driver ? "" : " and stands above " + at.bottom)};
     } else if (cls == IoClass::storage) {
       f->advice = {
           "The request is with the guest's storage stack. Look at the virtual disk on the host (latency, "
@@ -73,14 +84,42 @@ void about_devices(Context& c, std::vector<Finding>& findings) {
   }
 }
 
+// For how long somebody has waited for a thread that is ending. A parent waits for its child for as long as
+// that lives, and the instant in which a thread ends is none to report: who waits for a thread or process
+// counts when he began a short while ago, as who has just ended it does.
+std::optional<u64> waited_for_end_ms(const Context& c, VirtAddr thread) {
+  constexpr u64 kShortestMs = 5000, kLongestMs = 600'000;
+  std::optional<u64> out;
+  for (const VirtAddr b : c.graph.behind(thread).threads) {
+    const u64 ms = c.world.thread(b)->thread.waited_ms.value_or(0);
+    const auto to = c.graph.out(b);
+    const bool patient =
+        std::all_of(to.begin(), to.end(), [](const waits::Edge* e) { return waits::is_patient(e->kind); });
+    if (ms >= kShortestMs && (!patient || ms <= kLongestMs)) out = std::max(out.value_or(0), ms);
+  }
+  return out;
+}
+
 // Threads that cannot end because a driver does not give their requests back.
 void about_ending(Context& c, std::vector<Finding>& findings) {
   const auto counts = [](const ThreadNode& t, const IrpNode&) { return t.thread.ending(); };
   for (const PendingAt& at : pending_io(c, counts)) {
     const Pending& first = at.requests.front();
-    if (first.behind.empty()) continue;
+    const auto since = waited_for_end_ms(c, first.thread);
+    if (!since) continue;
     auto f = finding_about(c, at, "io-stall");
     if (!f) continue;
+    f->longest_ms = *since;
+    f->evidence = {c.about_irp(first.irp->irp.address,
+                               fmt::format("{} {} of {} lies at {} and has not come back{}", first.irp->major,
+                                           first.irp->irp.address, c.who(first.thread), first.irp->driver,
+                                           first.irp->irp.cancel ? "; it has been cancelled" : ""),
+                               Confidence::exact),
+                   c.about_thread(first.thread,
+                                  fmt::format("{} is on its way out; that it has been so for long is taken "
+                                              "from those who wait for it ({})",
+                                              c.who(first.thread), duration(*since)),
+                                  Confidence::heuristic)};
     f->title =
         fmt::format("{} is ending and cannot: {} does not complete its {}{}; {} for that, the longest for {}",
                     c.who(first.thread), at.where(), first.irp->major,

@@ -24,7 +24,8 @@ void find(Context& c, std::vector<Finding>& findings) {
     f.waiting = behind.threads;
     f.longest_ms = behind.longest_ms;
     const std::string held = f.chain.empty() ? "what others wait for" : held_thing(f.chain.back());
-    f.title = fmt::format("{} is suspended and holds {}; {} behind it, the longest for {}", c.who(head), held,
+    f.title = fmt::format("{} is suspended and {} {}; {} behind it, the longest for {}", c.who(head),
+                          f.chain.empty() ? "holds" : holds(f.chain.back()), held,
                           counted(behind.threads.size(), "thread waits", "threads wait"),
                           duration(behind.longest_ms));
     f.evidence.push_back(c.about_thread(
@@ -41,6 +42,7 @@ void find(Context& c, std::vector<Finding>& findings) {
                                      lock->name.empty() ? "" : " " + lock->name,
                                      counted(lock->waiters.size(), "thread waits", "threads wait")),
                          lock->confidence));
+    if (auto e = c.why_holder(f.chain, head)) f.evidence.push_back(std::move(*e));
     f.advice = {
         "Somebody suspended the thread or its process: a debugger, a dump or backup tool, a job, the "
         "task manager. Resume it, or end the process.",

@@ -43,11 +43,17 @@ void broken_chains(Context& c, std::vector<Finding>& findings) {
       what = "cannot be read";
     else if (!t->waits.empty())
       what = fmt::format("waits for a {} ({})", t->waits.front().kind, t->waits.front().detail);
-    f.title = fmt::format("{} {} {} and {}; {} behind it, the longest for {}", c.who(head),
-                          f.chain.back().kind == "ALPC" ? "must answer" : "holds", held_thing(f.chain.back()),
-                          what, counted(behind.threads.size(), "thread waits", "threads wait"),
-                          duration(behind.longest_ms));
+    f.title = fmt::format(
+        "{} {} {} and {}; {} behind it, the longest for {}", c.who(head),
+        f.chain.back().kind == "ALPC" ? "must answer" : holds(f.chain.back()), held_thing(f.chain.back()),
+        what, counted(behind.threads.size(), "thread waits", "threads wait"), duration(behind.longest_ms));
     f.evidence.push_back(c.about_thread(head, fmt::format("{} {}", c.who(head), what), Confidence::exact));
+    if (auto e = c.why_holder(f.chain, head)) f.evidence.push_back(std::move(*e));
+    if (!f.culprit.driver.empty())
+      f.evidence.push_back(c.about_thread(
+          head,
+          fmt::format("the innermost driver on its stack is {}, which is not Windows' own", f.culprit.driver),
+          Confidence::heuristic));
     f.advice = {
         "Look at the stack of that thread: the functions between the lock and the wait say what it waits "
         "for. A second dump ten seconds later tells "
@@ -86,14 +92,16 @@ void unknown_holders(Context& c, std::vector<Finding>& findings) {
     suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
     // A client may wait for its server as long as it likes, and an event is signalled when it is; what
     // counts is who is behind.
-    const bool ordinary = kind == "ALPC" || kind == "event" || kind == "SRW lock" || kind == "oplock";
+    const bool ordinary = kind == "ALPC" || kind == "event" || kind == "oplock" ||
+                          (kind == "SRW lock" && g.edge->confidence >= Confidence::heuristic);
     const bool window = kind == "window message";
     if (f.longest_ms < (window ? kHungWindowMs : kLongMs) ||
         (ordinary && suffering.size() == g.waiters.size()))
       continue;
     // An orphaned lock has a rule of its own.
     const Lock* lock = c.world.lock(g.edge->object, g.edge->from);
-    if (lock != nullptr && !lock->owners.empty()) continue;
+    if (lock != nullptr && std::ranges::any_of(lock->owners, [](const auto& o) { return !o.alive; }))
+      continue;
     link.longest_ms = f.longest_ms;
     link.confidence = g.edge->confidence;
     if (lock != nullptr) link.name = !lock->protects.empty() ? lock->protects.front() : lock->name;

@@ -185,6 +185,15 @@ Result<Thread> read_thread(const Target& target, VirtAddr va) {
   return t;
 }
 
+std::optional<u32> Clock::since(u32 wait_time) const {
+  if (!tick_count) return std::nullopt;
+  constexpr u32 kMostAhead = 60'000;  // a quarter of an hour: longer than any dump takes
+  const u32 ticks = *tick_count - wait_time;
+  if (~ticks < kMostAhead) return 0;
+  if (ticks > ticks_since_boot) return std::nullopt;
+  return ticks;
+}
+
 Clock read_clock(const Target& target) {
   // KUSER_SHARED_DATA (public header ntddk.h): InterruptTime +8, SystemTime +0x14, TickCount +0x320. The
   // KSYSTEM_TIME parts are low, high1, high2; TickCountLowDeprecated at +0 stands still on x64.

@@ -185,6 +185,9 @@ struct Clock {
   bool increment_known = false;
   u64 system_time = 0;     // 100 ns since 1601, 0 unknown
   u64 interrupt_time = 0;  // 100 ns since boot
+  // Since a thread's WaitTime. A dump of a running guest is not of one instant: a thread that began to wait
+  // after the counter was read has just begun. Nothing when it would have been before the machine started.
+  std::optional<u32> since(u32 wait_time) const;
   // Cut, as debuggers print times.
   u64 ms(u64 ticks) const { return ticks * increment / 10000; }
   // To the nearest, halves to the even one: for waited_ms.

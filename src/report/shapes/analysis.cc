@@ -37,6 +37,7 @@ std::string_view relation(std::string_view kind) {
   if (kind == "work item" || kind == "event") return "worked on";
   if (kind == "oplock") return "to be acknowledged";
   if (kind == "Thread") return "ended";
+  if (kind == "ProcessObject") return "kept from ending";
   return "held";
 }
 

@@ -57,11 +57,18 @@ void add(World& world, const nt::Resource& r) {
       }
     }
     lock.waiters.push_back(waiter);
-    for (const LockOwner& o : lock.owners) {
-      edge.to = o.thread;
-      world.add_edge(edge);
+    for (const nt::ResourceOwner& o : r.owners) {
+      Edge to_owner = edge;
+      if (o.is_thread || !o.masked())
+        to_owner.to = o.thread;
+      else
+        to_owner.note = fmt::format(
+            "owned by {}, a pointer that a driver set (ExSetResourceOwnerPointer): no "
+            "thread is recorded",
+            o.raw);
+      world.add_edge(std::move(to_owner));
     }
-    if (lock.owners.empty()) world.add_edge(edge);
+    if (r.owners.empty()) world.add_edge(edge);
   };
   for (const VirtAddr va : r.exclusive_waiters) wait(va, "exclusive");
   for (const VirtAddr va : r.shared_waiters) wait(va, "shared");

@@ -109,7 +109,10 @@ void find_candidates(World& world, std::vector<Edge>& open) {
                                                         [&](const auto& w) { return w.thread == r.thread; });
       const bool known = std::any_of(e.candidates.begin(), e.candidates.end(),
                                      [&](const Candidate& c) { return c.thread == r.thread; });
-      if (waits || known || e.candidates.size() >= kMostCandidates) continue;
+      // Who waits in user mode's name for a window message has come out of the kernel's locks.
+      const ThreadNode* t = world.thread(r.thread);
+      const bool idle = t != nullptr && t->waiting() && t->thread.wait_reason == nt::kWrUserRequest;
+      if (waits || known || idle || e.candidates.size() >= kMostCandidates) continue;
       e.candidates.push_back({r.thread, fmt::format("the lock's address is on its stack ({})", r.at)});
     }
     if (e.candidates.size() == 1) {

@@ -62,8 +62,10 @@ std::vector<Candidate> keepers_of(const World& world, const ThreadNode& t, const
   for (const size_t i : p.threads) {
     const ThreadNode& other = world.threads[i];
     const bool waits_alike = other.waiting() && other.thread.wait_reason == t.thread.wait_reason;
-    // One that waits in its pool for work has left the last one: what its stack holds is old.
-    const bool idle = other.waiting() && other.thread.wait_reason == nt::kWrQueue;
+    // One that waits in its pool for work, or for a window message, has left the last one: what its stack
+    // holds is old.
+    const bool idle = other.waiting() && (other.thread.wait_reason == nt::kWrQueue ||
+                                          other.thread.wait_reason == nt::kWrUserRequest);
     if (&other == &t || waits_alike || idle) continue;
     const std::vector<StackWord> words = user_stack_words(world, other);
     if (std::ranges::any_of(words, [&](const StackWord& w) { return w.value == lock; }))
@@ -117,14 +119,19 @@ void find(World& world) {
                        .nature = WaitNature::lock,
                        .detail = fmt::format("SRW lock {} {}", *lock, "its value leads to a waiter's stack"),
                        .confidence = Confidence::heuristic});
+    // A condition variable's value may look alike; the function that waits tells, where it has a name.
+    const bool named = std::ranges::any_of(t.stack.symbols, [](std::string_view s) {
+      return s.find("!RtlAcquireSRWLock") != s.npos || s.find("!RtlpAcquireSRWLock") != s.npos;
+    });
     Edge edge{.from = t.thread.address,
               .kind = "SRW lock",
               .object = *lock,
-              .confidence = Confidence::heuristic,
+              .confidence = named ? Confidence::derived : Confidence::heuristic,
               .note = "an SRW lock names no owner"};
     edge.candidates = keepers_of(world, t, p, *lock);
     if (edge.candidates.size() == 1) {
       edge.to = edge.candidates.front().thread;
+      edge.confidence = Confidence::heuristic;
       edge.note = "no record of the owner: the one thread with the lock's address on its stack";
     } else if (edge.candidates.empty()) {
       edge.candidates = running_of(world, p);

@@ -55,5 +55,37 @@ TEST_F(DeadlockTest, ATimeOutEndsTheWait) {
   EXPECT_TRUE(says(d, "has a time-out, due in 10.0 s")) << d.verdict.summary;
 }
 
+// setup.exe has a mutex and waits for its child, which waits for the mutex.
+TEST_F(DeadlockTest, AProcessThatWaitsForTheOneThatWaitsForItsEnd) {
+  for (const bool more : {false, true}) {
+    m_ = Machine{synth::MachineOptions{}};
+    const VirtAddr child = m_.add_process("child.exe", 3400);
+    a_ = m_.add_thread(m_.add_process("setup.exe", 2200), 2204);
+    b_ = m_.add_thread(child, 3404);
+    m_.wait_for_mutant(b_, m_.add_mutant(a_), 6300);
+    // Who waits for one of several things is not bound to this one.
+    std::vector<VirtAddr> objects{child};
+    if (more) objects.push_back(m_.add_event());
+    m_.block(a_, 6, objects, 6400, {"nt!KeWaitForSingleObject", "nt!KiSystemServiceCopyEnd"});
+    session_ = synth::open_session(m_.dump());
+    ASSERT_TRUE(session_);
+    const diagnose::Diagnosis d = diagnose::diagnose(session_->world(), {});
+    EXPECT_STREQ(d.verdict.cls, more ? "no-hang" : "deadlock") << d.verdict.summary;
+  }
+}
+
+TEST_F(DeadlockTest, OfOneThread) {
+  const VirtAddr resource = m_.add_resource();
+  m_.own_shared(resource, {a_});
+  m_.wait_for_resource(a_, resource, true, 6300);
+  session_ = synth::open_session(m_.dump());
+  ASSERT_TRUE(session_);
+  const diagnose::Diagnosis d = diagnose::diagnose(session_->world(), {});
+  EXPECT_EQ(
+      d.verdict.summary.find("deadlock of one thread: service.exe 2200.2204 waits for what it holds itself"),
+      0u)
+      << d.verdict.summary;
+}
+
 }  // namespace
 }  // namespace unhang

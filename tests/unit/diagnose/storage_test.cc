@@ -85,10 +85,57 @@ TEST_F(StorageTest, ThatTakesNoWritesLeavesNoMemory) {
   }
 }
 
+// A third party's filter above a virtio disk has not handed the request down.
+TEST_F(StorageTest, AFilterAboveTheDiskIsNotTheHost) {
+  const VirtAddr lun = machine_.add_device(machine_.add_driver("\\Driver\\vioscsi"), 7),
+                 filter = machine_.add_device(machine_.add_driver("\\Driver\\acmedisk"), 7);
+  machine_.attach(filter, lun);
+  request(904, filter, kRead, 2000);
+  const diagnose::Diagnosis d = diagnosis();
+  ASSERT_EQ(d.findings.size(), 1u);
+  EXPECT_EQ(d.verdict.summary.find("host storage"), std::string::npos) << d.verdict.summary;
+  EXPECT_EQ(d.findings[0].advice[0].find("The request lies in \\Driver\\acmedisk"), 0u);
+}
+
+// A driver of unknown kind may answer when it likes, but not while others queue behind who waits for it.
+TEST_F(StorageTest, ADriverOfUnknownKindCountsWithVictims) {
+  for (const bool victims : {false, true}) {
+    machine_ = synth::Machine(synth::MachineOptions{});
+    process_ = machine_.add_process("lsass.exe", 620);
+    const VirtAddr device = machine_.add_device(machine_.add_driver("\\Driver\\acmedev"), 0x22);
+    const VirtAddr holder = machine_.add_thread(process_, 624), r = machine_.add_resource();
+    machine_.own_exclusive(r, holder);
+    machine_.wait_for_io(holder, {{.device = device, .major = 0xe}, {.device = device, .major = 0xe}}, 4500,
+                         {"nt!IofCallDriver", "nt!KiSystemServiceCopyEnd"});
+    for (u64 i = 0; victims && i < 3; i++)
+      machine_.wait_for_resource(machine_.add_thread(process_, 700 + i * 4), r, true, 4000);
+    const diagnose::Diagnosis d = diagnosis();
+    EXPECT_STREQ(d.verdict.cls, victims ? "io-stall" : "no-hang") << d.verdict.summary;
+    if (!victims) continue;
+    ASSERT_FALSE(d.findings.empty());
+    EXPECT_EQ(d.findings[0].culprit.thread, holder);
+    EXPECT_EQ(d.findings[0].culprit.driver, "\\Driver\\acmedev");
+  }
+}
+
+// An antivirus service leaves requests with the filter manager until there is something to scan.
+TEST_F(StorageTest, InvertedCallsAreNoStall) {
+  const VirtAddr port = machine_.add_device(machine_.add_driver("\\FileSystem\\FltMgr2"), 8),
+                 control = machine_.add_device(machine_.add_driver("\\Driver\\partmgr"), 7);
+  for (u64 i = 0; i < 4; i++) request(904 + i * 4, port, 0xe, 1'000'000);
+  const VirtAddr t = machine_.add_thread(process_, 940);
+  const VirtAddr irp =
+      machine_.wait_for_io(t, {{.device = control, .major = 0xe}, {.device = control, .major = 0xe}},
+                           1'000'000, {"nt!IofCallDriver", "nt!KiSystemServiceCopyEnd"});
+  EXPECT_STREQ(diagnosis().verdict.cls, "io-stall") << "no cancel routine: it is not meant to lie there";
+  machine_.set(irp, "_IRP", "CancelRoutine", machine_.address_of("partmgr!CancelNotify").value());
+  EXPECT_STREQ(diagnosis().verdict.cls, "no-hang");
+}
+
 class EndingTest : public StorageTest {
  protected:
   // A thread of a process that was ended: its request lies in a driver, cancelled.
-  void end_with_a_request(bool waited_for) {
+  void end_with_a_request(bool waited_for, u32 ticks = 4000) {
     const VirtAddr p = machine_.add_process("agent.exe", 3000);
     ending_ = machine_.add_thread(p, 3004);
     const VirtAddr device = machine_.add_device(machine_.add_driver("\\Driver\\usbtoken"), 0x22);
@@ -98,7 +145,7 @@ class EndingTest : public StorageTest {
     machine_.block(ending_, kDelayExecution, {machine_.add_event()}, 2,
                    {"nt!KeDelayExecutionThread", "nt!IoCancelThreadIo", "nt!PspExitThread"});
     const VirtAddr waiter = machine_.add_thread(process_, 904);
-    machine_.block(waiter, kUserRequest, {waited_for ? p : machine_.add_event()}, 4000,
+    machine_.block(waiter, kUserRequest, {waited_for ? p : machine_.add_event()}, ticks,
                    {"nt!NtWaitForSingleObject", "nt!KiSystemServiceCopyEnd"});
   }
   VirtAddr ending_;
@@ -127,6 +174,12 @@ TEST_F(EndingTest, ComesBehindWhatHurts) {
   const diagnose::Diagnosis d = diagnosis();
   EXPECT_EQ(count(d, "io-stall"), 2u);
   EXPECT_NE(d.verdict.summary.find("viostor"), std::string::npos) << d.verdict.summary;
+}
+
+// A parent has waited for its child for two hours; the child ends at this moment.
+TEST_F(EndingTest, ParentsWaitForAsLongAsTheirChildrenLive) {
+  end_with_a_request(true, 460'800);
+  EXPECT_STREQ(diagnosis().verdict.cls, "no-hang");
 }
 
 // Every thread that ends is seen so for an instant.

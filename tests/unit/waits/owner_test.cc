@@ -101,6 +101,47 @@ TEST(MutexOwner, ThatSleepsKeepsAQueueWaiting) {
   }
 }
 
+// The one thread with the lock's address on its stack waits for a window message: it is out of the kernel's
+// locks. One that waits for something else may be the holder, and the report says that this is no record.
+TEST(PushLockHolder, ByItsStack) {
+  constexpr u8 kUserRequest = 6, kWrUserRequest = 13;
+  for (const u8 reason : {kUserRequest, kWrUserRequest}) {
+    Machine m{synth::MachineOptions{.build = "6.1.7601.24540"}};
+    const VirtAddr lock = m.add_push_lock(),
+                   keeper = m.add_thread(m.add_process("explorer.exe", 2000, 1), 2004);
+    for (u64 i = 0; i < 3; i++)
+      m.wait_for_push_lock(m.add_thread(m.add_process("winlogon.exe", 600 + i * 8, 1), 604 + i * 8), lock,
+                           5000);
+    m.keep_on_stack(keeper, lock.value());
+    m.block(keeper, reason, {m.add_event()}, 5000, {"nt!KiSystemServiceCopyEnd"});
+    const auto session = synth::open_session(m.dump());
+    ASSERT_TRUE(session);
+    const diagnose::Diagnosis d = diagnose::diagnose(session->world(), {});
+    EXPECT_STREQ(d.verdict.cls, "unknown") << d.verdict.summary;
+    ASSERT_FALSE(d.findings.empty());
+    EXPECT_EQ(d.findings[0].culprit.thread, reason == kUserRequest ? keeper : VirtAddr());
+    EXPECT_EQ(d.verdict.summary.find("seems to hold") != std::string::npos, reason == kUserRequest)
+        << d.verdict.summary;
+  }
+}
+
+// ExSetResourceOwnerPointer: the owner is a driver's structure.
+TEST(ResourceOwner, ThatIsAPointer) {
+  Machine m{synth::MachineOptions{}};
+  const VirtAddr p = m.add_process("svchost.exe", 900), holder = m.add_thread(p, 904), r = m.add_resource();
+  m.own_exclusive(r, VirtAddr(m.alloc(64).value() | 3));
+  for (u64 i = 0; i < 3; i++) m.wait_for_resource(m.add_thread(p, 908 + i * 4), r, true, 4000);
+  m.block(holder, 6, {m.add_event()}, 4000, {"nt!KiSystemServiceCopyEnd"});
+  const auto session = synth::open_session(m.dump());
+  ASSERT_TRUE(session);
+  const diagnose::Diagnosis d = diagnose::diagnose(session->world(), {});
+  EXPECT_STREQ(d.verdict.cls, "unknown") << d.verdict.summary;
+  ASSERT_EQ(d.findings.size(), 1u);
+  EXPECT_TRUE(d.findings[0].culprit.thread.is_null());
+  EXPECT_NE(d.findings[0].evidence[0].text.find("ExSetResourceOwnerPointer"), std::string::npos)
+      << d.findings[0].evidence[0].text;
+}
+
 TEST(AlpcServer, ThatHasEndedOwesAnAnswer) {
   Machine m{synth::MachineOptions{}};
   const VirtAddr p = m.add_process("server.exe", 2200), server = m.add_thread(p, 2204);

@@ -19,6 +19,7 @@ class SpinLockTest : public testing::Test {
                  {"nt!KeAcquireSpinLockAtDpcLevel", "netkvm!RxDpc", "nt!KiExecuteAllDpcs",
                   "nt!KiRetireDpcList", "nt!KiInterruptDispatch", "nt!PspSystemThreadStartup"});
     machine_.registers(1).gpr[dump::rcx] = lock_.value();
+    machine_.make_ready(machine_.add_thread(machine_.system_process(), 124), 1, 200);
   }
   void run_holder() {
     machine_.run(holder_, 0, {"avfilter!FlushTable", "avfilter!Worker", "nt!PspSystemThreadStartup"}, 800);
@@ -60,6 +61,15 @@ TEST_F(SpinLockTest, AddressOnAStack) {
   const diagnose::Finding* f = spins(d);
   ASSERT_NE(f, nullptr);
   EXPECT_EQ(f->culprit.thread, holder_);
+}
+
+// Every machine spins for an instant.
+TEST_F(SpinLockTest, WithoutVictimsItIsAnInstant) {
+  machine_ = synth::Machine({.processors = 2});
+  victim_ = machine_.add_thread(machine_.add_process("victim.exe", 2300), 2304);
+  machine_.run(victim_, 1, {"nt!KeAcquireSpinLockAtDpcLevel", "netkvm!RxDpc", "nt!KiSystemServiceCopyEnd"},
+               1);
+  EXPECT_TRUE(diagnosis().findings.empty());
 }
 
 // Below DISPATCH_LEVEL nobody has a spin lock, unless his interrupts are off.
