@@ -67,9 +67,11 @@ bool in_deferred_procedure(const World& world, const ThreadNode& thread) {
     has_registers = cpu.state.has_value();
   }
   if (!thread.idle_thread || !has_registers || thread.stack.symbols.empty()) return false;
-  const std::string_view module = module_of(thread.stack.symbols.front());
-  return !module.empty() &&
-         std::find(std::begin(kIdleModules), std::end(kIdleModules), module) == std::end(kIdleModules);
+  return std::any_of(thread.stack.symbols.begin(), thread.stack.symbols.end(), [](std::string_view s) {
+    const std::string_view module = module_of(s);
+    return !module.empty() &&
+           std::find(std::begin(kIdleModules), std::end(kIdleModules), module) == std::end(kIdleModules);
+  });
 }
 
 }  // namespace unhang::waits

@@ -284,6 +284,14 @@ void describe_owner(Context& c, const Owner& o, Finding& f) {
                              : ", not waiting",
           o.thread.stack.symbols.empty() ? "" : fmt::format(": at {}", o.thread.stack.symbols.front())),
       Confidence::exact));
+  if (o.thread.thread.state == nt::ThreadState::running && !o.thread.on_cpu()) {
+    f.confidence = weaker(f.confidence, Confidence::heuristic);
+    f.evidence.push_back(
+        {.text = "no processor runs it, although its state says so: the dump is not of one instant",
+         .confidence = Confidence::exact,
+         .reads = {},
+         .check = "!running"});
+  }
   if (o.starved)
     f.evidence.push_back(
         {.text = what_runs(c), .confidence = Confidence::exact, .reads = {}, .check = "!running -it"});

@@ -20,9 +20,17 @@ bool holder_may_be_unknown(std::string_view kind) {
          kind == "event" || kind == "ALPC" || kind == "window message";
 }
 
+// What the thread at the end of a chain has to do with its last link.
+std::string_view owed_by(const ChainLink& link) {
+  if (link.kind == "ALPC") return "must answer";
+  if (link.kind == "Thread" || link.kind == "ProcessObject") return "must end for";
+  return holds(link);
+}
+
 void broken_chains(Context& c, std::vector<Finding>& findings) {
   for (const VirtAddr head : c.graph.heads()) {
     const ThreadNode* t = c.world.thread(head);
+    if (t == nullptr && !c.world.alive(head)) continue;  // an orphaned lock's owner
     const waits::WaitNature nature = t == nullptr ? waits::WaitNature::event : t->nature();
     if (t != nullptr && (!t->waiting() || nature == waits::WaitNature::io ||
                          nature == waits::WaitNature::lock || nature == waits::WaitNature::suspended))
@@ -42,11 +50,13 @@ void broken_chains(Context& c, std::vector<Finding>& findings) {
     if (t == nullptr)
       what = "cannot be read";
     else if (!t->waits.empty())
-      what = fmt::format("waits for a {} ({})", t->waits.front().kind, t->waits.front().detail);
-    f.title = fmt::format(
-        "{} {} {} and {}; {} behind it, the longest for {}", c.who(head),
-        f.chain.back().kind == "ALPC" ? "must answer" : holds(f.chain.back()), held_thing(f.chain.back()),
-        what, counted(behind.threads.size(), "thread waits", "threads wait"), duration(behind.longest_ms));
+      what =
+          fmt::format("waits for a {}{}", t->waits.front().kind,
+                      t->waits.front().detail.empty() ? "" : fmt::format(" ({})", t->waits.front().detail));
+    f.title = fmt::format("{} {} {} and {}; {} behind it, the longest for {}", c.who(head),
+                          owed_by(f.chain.back()), held_thing(f.chain.back()), what,
+                          counted(behind.threads.size(), "thread waits", "threads wait"),
+                          duration(behind.longest_ms));
     f.evidence.push_back(c.about_thread(head, fmt::format("{} {}", c.who(head), what), Confidence::exact));
     if (auto e = c.why_holder(f.chain, head)) f.evidence.push_back(std::move(*e));
     if (!f.culprit.driver.empty())

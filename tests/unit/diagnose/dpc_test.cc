@@ -32,6 +32,14 @@ TEST_F(DpcTest, IdleThreadInADriver) {
   EXPECT_NE(d.verdict.summary.find("a deferred procedure"), std::string::npos) << d.verdict.summary;
 }
 
+TEST_F(DpcTest, IdleThreadThatSpinsForADriver) {
+  machine_.run(idle(), 0, {"nt!KeAcquireSpinLockRaiseToDpc", "netkvm!RxDpc", "nt!KiIdleLoop"});
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_STREQ(d.verdict.cls, "cpu-spin") << d.verdict.summary;
+  EXPECT_NE(d.verdict.summary.find("a deferred procedure (DPC) of netkvm"), std::string::npos)
+      << d.verdict.summary;
+}
+
 TEST_F(DpcTest, IdleThreadThatRests) {
   machine_.run(idle(), 0, {"intelppm!C1Halt", "nt!KiIdleLoop"});
   EXPECT_STREQ(diagnosis().verdict.cls, "starved-vm");
