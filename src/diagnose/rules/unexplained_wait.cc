@@ -20,11 +20,10 @@ bool holder_may_be_unknown(std::string_view kind) {
          kind == "event" || kind == "ALPC" || kind == "window message";
 }
 
-// What the thread at the end of a chain has to do with its last link.
-std::string_view owed_by(const ChainLink& link) {
-  if (link.kind == "ALPC") return "must answer";
-  if (link.kind == "Thread" || link.kind == "ProcessObject") return "must end for";
-  return holds(link);
+// What the thread at the end of a chain has to do with its last link: "holds C:\\Windows\\Temp".
+std::string role_of(const ChainLink& link) {
+  if (link.kind == "Thread" || link.kind == "ProcessObject") return "must end";
+  return fmt::format("{} {}", link.kind == "ALPC" ? "must answer" : holds(link), held_thing(link));
 }
 
 void broken_chains(Context& c, std::vector<Finding>& findings) {
@@ -53,10 +52,9 @@ void broken_chains(Context& c, std::vector<Finding>& findings) {
       what =
           fmt::format("waits for a {}{}", t->waits.front().kind,
                       t->waits.front().detail.empty() ? "" : fmt::format(" ({})", t->waits.front().detail));
-    f.title = fmt::format("{} {} {} and {}; {} behind it, the longest for {}", c.who(head),
-                          owed_by(f.chain.back()), held_thing(f.chain.back()), what,
-                          counted(behind.threads.size(), "thread waits", "threads wait"),
-                          duration(behind.longest_ms));
+    f.title = fmt::format(
+        "{} {} and {}; {} behind it, the longest for {}", c.who(head), role_of(f.chain.back()), what,
+        counted(behind.threads.size(), "thread waits", "threads wait"), duration(behind.longest_ms));
     f.evidence.push_back(c.about_thread(head, fmt::format("{} {}", c.who(head), what), Confidence::exact));
     if (auto e = c.why_holder(f.chain, head)) f.evidence.push_back(std::move(*e));
     if (!f.culprit.driver.empty())
