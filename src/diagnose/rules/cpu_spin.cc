@@ -255,6 +255,8 @@ void hogged(Context& c, std::vector<Finding>& findings) {
     const ThreadNode* t = c.world.thread(cpu.current_thread);
     if (t == nullptr || t->idle_thread) return;  // a processor is free: who is ready gets it
     hogs.push_back(t);
+    constexpr size_t kMostShown = 8;
+    if (hogs.size() > kMostShown) continue;
     what += fmt::format("{}CPU {} runs {} (priority {})", what.empty() ? "" : ", ", cpu.number,
                         c.who(t->thread.address), t->thread.priority);
   }
@@ -270,9 +272,13 @@ void hogged(Context& c, std::vector<Finding>& findings) {
       hogs, [](const ThreadNode* a, const ThreadNode* b) { return a->thread.priority < b->thread.priority; });
   Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = Confidence::heuristic};
   f.culprit = c.culprit(first.thread.address);
-  f.title = fmt::format("no processor for {}, the longest for {}: {}",
-                        counted(starved.size(), "thread that is ready", "threads that are ready"),
-                        duration(longest), what);
+  f.title = fmt::format(
+      "no processor for {}, the longest for {}: {} runs on CPU {} at priority {}{}",
+      counted(starved.size(), "thread that is ready", "threads that are ready"), duration(longest),
+      c.who(first.thread.address), first.cpu.value_or(0), first.thread.priority,
+      hogs.size() == 1
+          ? ""
+          : fmt::format(", others on {}", counted(hogs.size() - 1, "more processor", "more processors")));
   f.evidence.push_back({.text = fmt::format("ready and not run: {}", processes_of(c.world, starved)),
                         .confidence = Confidence::derived,
                         .reads = {},
