@@ -54,13 +54,20 @@ void for_each_irp(const u8* page, const Shape& s, Visit&& visit) {
 
 }  // namespace
 
-Result<std::function<bool(const u8* page)>> irp_page_test(const Target& target) {
-  const Shape shape = TRY(shape_of(target));
+namespace {
+
+std::function<bool(const u8* page)> page_test(const Shape& shape) {
   return [shape](const u8* page) {
     bool any = false;
     for_each_irp(page, shape, [&](VirtAddr) { any = true; });
     return any;
   };
+}
+
+}  // namespace
+
+Result<std::function<bool(const u8* page)>> irp_page_test(const Target& target) {
+  return page_test(TRY(shape_of(target)));
 }
 
 IrpScan find_irps(const Target& target, const dump::ScanOptions& options) {
@@ -69,18 +76,17 @@ IrpScan find_irps(const Target& target, const dump::ScanOptions& options) {
     const auto irp = read_irp(target, va);
     return irp && irp->consistent && irp->current() != nullptr;
   };
-  const Shape shape = shape_of(target).value_or(Shape{});
   if (target.physical() == nullptr || target.paging() == nullptr) {
     for (const VirtAddr va : scan_blocks(target).irps)
       if (pending(va)) out.irps.push_back(va);
-  } else if (const auto test = irp_page_test(target)) {
-    const dump::PageScan scan = dump::scan_pages(*target.physical(), options, *test);
+  } else if (const auto shape = shape_of(target)) {
+    const dump::PageScan scan = dump::scan_pages(*target.physical(), options, page_test(*shape));
     out.bytes_scanned = scan.bytes_scanned;
     out.bytes_total = scan.bytes_total;
     for (const PhysAddr page : scan.pages) {
       const auto slice = target.physical()->at(page);
       if (!slice || slice->size != kPageSize) continue;
-      for_each_irp(slice->data, shape, [&](VirtAddr va) {
+      for_each_irp(slice->data, *shape, [&](VirtAddr va) {
         const auto here = target.paging()->translate(va);
         if (here && here->pa == page + va.value() % kPageSize && pending(va)) out.irps.push_back(va);
       });

@@ -74,6 +74,17 @@ Behind Graph::behind(VirtAddr thread) const {
   return b;
 }
 
+std::vector<VirtAddr> Graph::with_behind(std::vector<VirtAddr> threads) const {
+  std::vector<VirtAddr> all = threads;
+  for (const VirtAddr t : threads) {
+    const Behind b = behind(t);
+    all.insert(all.end(), b.threads.begin(), b.threads.end());
+  }
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
+
 // Whether an edge can be part of a cycle. Of several threads any of which ends the wait, every one must wait
 // for the waiter in turn.
 bool Graph::closes(const Edge& edge) const {

@@ -39,6 +39,8 @@ class Graph {
   // What a thread holds that others wait for.
   std::vector<Held> held_by(VirtAddr thread) const;
   Behind behind(VirtAddr thread) const;
+  // These threads and all that wait behind them, each once, in ascending order.
+  std::vector<VirtAddr> with_behind(std::vector<VirtAddr> threads) const;
   // Threads that others wait for and that wait for no other thread themselves.
   const std::vector<VirtAddr>& heads() const { return heads_; }
   // Cycles: each a list of threads, every one waiting for the next, the last for the first.

@@ -88,8 +88,8 @@ bool is_virtio_storage(const std::string& driver) {
 namespace {
 
 // Control requests that programs leave with a driver until it has something to tell ("inverted calls"):
-// FilterGetMessage of an antivirus service, media changes. Filters and redirectors have many; of the others
-// the cancel routine says that the request is meant to lie there.
+// FilterGetMessage (fltuser.h) of an antivirus service, media changes. Filters and redirectors have many; of
+// the others the cancel routine says that the request is meant to lie there.
 bool answers_when_it_likes(const IrpNode& irp, const std::string& driver) {
   if (irp.irp.cancel_routine != VirtAddr()) return true;
   return irp.driver.starts_with("\\FileSystem\\") && !in(kFileSystem, driver);
@@ -110,8 +110,7 @@ IoClass io_class(const IrpNode& irp) {
       return IoClass::open_ended;  // waits for another opener's byte-range lock
   }
   if (in(kOpenEnded, driver)) return IoClass::open_ended;
-  if (const bool control = at != nullptr && at->major == nt::kMjDeviceControl;
-      control && answers_when_it_likes(irp, driver))
+  if (at != nullptr && at->major == nt::kMjDeviceControl && answers_when_it_likes(irp, driver))
     return IoClass::open_ended;
   // A pipe on another machine is a pipe.
   if (at != nullptr && at->major == nt::kMjRead && irp.file.find("\\pipe\\") != irp.file.npos)

@@ -244,7 +244,8 @@ void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Find
 }
 
 // Threads ready for so long that neither their turn nor the scheduler's own boost for starved threads, after
-// four seconds, has come: what the processors run has a higher priority and never waits.
+// four seconds (Windows Internals, the balance set manager), has come: what the processors run has a higher
+// priority and never waits.
 void hogged(Context& c, std::vector<Finding>& findings) {
   constexpr u64 kReadyMs = 10'000;
   std::vector<const ThreadNode*> hogs;

@@ -17,13 +17,10 @@ using waits::IoClass;
 void add_memory_waiters(Context& c, Finding& f) {
   const std::vector<VirtAddr> starved = memory_waiters(c);
   if (starved.empty()) return;
-  for (const VirtAddr t : starved) {
-    f.waiting.push_back(t);
-    for (const VirtAddr b : c.graph.behind(t).threads) f.waiting.push_back(b);
+  for (const VirtAddr t : starved)
     f.longest_ms = std::max(f.longest_ms, c.world.thread(t)->thread.waited_ms.value_or(0));
-  }
-  std::sort(f.waiting.begin(), f.waiting.end());
-  f.waiting.erase(std::unique(f.waiting.begin(), f.waiting.end()), f.waiting.end());
+  f.waiting.insert(f.waiting.end(), starved.begin(), starved.end());
+  f.waiting = c.graph.with_behind(std::move(f.waiting));
   f.evidence.push_back(c.about_thread(
       starved.front(),
       fmt::format("{} for free memory: dirty pages become free when they are written, and writes wait here",
@@ -144,7 +141,7 @@ void about_memory(Context& c, const char* kind, const char* what, const char* ad
                   std::vector<Finding>& findings) {
   constexpr u64 kLongMs = 5000;
   Finding f{.rule = "io-stall", .verdict = "io-stall", .confidence = Confidence::heuristic};
-  std::vector<VirtAddr> waiting, suffering;
+  std::vector<VirtAddr> waiting;
   std::set<std::string> files, volumes;
   for (const waits::Edge& e : c.world.edges) {
     const ThreadNode* t = c.world.thread(e.from);
@@ -152,8 +149,6 @@ void about_memory(Context& c, const char* kind, const char* what, const char* ad
         t->thread.waited_ms.value_or(0) < kLongMs)
       continue;
     waiting.push_back(e.from);
-    suffering.push_back(e.from);
-    for (const VirtAddr b : c.graph.behind(e.from).threads) suffering.push_back(b);
     f.longest_ms = std::max(f.longest_ms, *t->thread.waited_ms);
     f.confidence = weaker(f.confidence, e.confidence);
     std::string from;
@@ -181,8 +176,7 @@ void about_memory(Context& c, const char* kind, const char* what, const char* ad
     }
   }
   if (waiting.empty()) return;
-  std::sort(suffering.begin(), suffering.end());
-  suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
+  std::vector<VirtAddr> suffering = c.graph.with_behind(waiting);
   const size_t behind = suffering.size() - waiting.size();
   f.title = fmt::format(
       "{} for {}{}{}, the longest for {}{}; {}", counted(waiting.size(), "thread waits", "threads wait"),

@@ -19,20 +19,16 @@ std::string mib(u64 pages) {
 
 void find(Context& c, std::vector<Finding>& findings) {
   const std::vector<VirtAddr> waiting = memory_waiters(c);
-  std::vector<VirtAddr> suffering = waiting;
+  std::vector<VirtAddr> suffering = c.graph.with_behind(waiting);
   u64 longest = 0;
-  for (const VirtAddr w : waiting) {
-    for (const VirtAddr b : c.graph.behind(w).threads) suffering.push_back(b);
+  for (const VirtAddr w : waiting)
     longest = std::max(longest, c.world.thread(w)->thread.waited_ms.value_or(0));
-  }
   const nt::MemoryCounters m = nt::read_memory_counters(c.world.target());
   // At 99.8 % the next larger allocation fails.
   const bool commit_full = m.committed && m.commit_limit && *m.commit_limit > kPagesPerMib &&
                            *m.committed <= *m.commit_limit + *m.commit_limit / 8 &&
                            *m.committed >= *m.commit_limit - *m.commit_limit / 512;
   if (waiting.empty() && !commit_full) return;
-  std::sort(suffering.begin(), suffering.end());
-  suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
   Finding f{.rule = "memory-exhaustion", .verdict = "memory-exhaustion", .confidence = Confidence::derived};
   f.longest_ms = longest;
   f.title = waiting.empty()

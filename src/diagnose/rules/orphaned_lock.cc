@@ -35,14 +35,12 @@ void orphaned_locks(Context& c, std::vector<Finding>& findings) {
                                       [](const waits::LockOwner& o) { return !o.alive; });
     if (!all_gone) continue;
     Finding f{.rule = "orphaned-lock", .verdict = "orphaned-lock", .confidence = lock.confidence};
-    std::vector<VirtAddr> suffering;
+    std::vector<VirtAddr> waiters;
     for (const waits::LockWaiter& w : lock.waiters) {
-      suffering.push_back(w.thread);
-      for (const VirtAddr b : c.graph.behind(w.thread).threads) suffering.push_back(b);
+      waiters.push_back(w.thread);
       f.longest_ms = std::max(f.longest_ms, w.waited_ms.value_or(0));
     }
-    std::sort(suffering.begin(), suffering.end());
-    suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
+    std::vector<VirtAddr> suffering = c.graph.with_behind(std::move(waiters));
     const VirtAddr owner = lock.owners.front().thread;
     const u64 tid = lock.owners.front().tid;
     const ThreadNode* t = c.world.thread(owner);

@@ -20,7 +20,7 @@ bool holder_may_be_unknown(std::string_view kind) {
          kind == "event" || kind == "ALPC" || kind == "window message";
 }
 
-// What the thread at the end of a chain has to do with its last link: "holds C:\\Windows\\Temp".
+// What the thread at the end of a chain has to do with its last link: "holds C:\Windows\Temp".
 std::string role_of(const ChainLink& link) {
   if (link.kind == "Thread" || link.kind == "ProcessObject") return "must end";
   return fmt::format("{} {}", link.kind == "ALPC" ? "must answer" : holds(link), held_thing(link));
@@ -89,15 +89,10 @@ void unknown_holders(Context& c, std::vector<Finding>& findings) {
     const std::string_view kind = g.edge->kind;
     Finding f{.rule = "unexplained-wait", .verdict = "unknown", .confidence = Confidence::heuristic};
     ChainLink link{.waiters = g.waiters, .object = g.edge->object, .kind = g.edge->kind};
-    std::vector<VirtAddr> suffering;
-    for (const VirtAddr w : g.waiters) {
-      suffering.push_back(w);
-      for (const VirtAddr b : c.graph.behind(w).threads) suffering.push_back(b);
+    std::vector<VirtAddr> suffering = c.graph.with_behind(g.waiters);
+    for (const VirtAddr w : g.waiters)
       if (const ThreadNode* t = c.world.thread(w))
         f.longest_ms = std::max(f.longest_ms, t->thread.waited_ms.value_or(0));
-    }
-    std::sort(suffering.begin(), suffering.end());
-    suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
     // A client may wait for its server as long as it likes, and an event is signalled when it is; what
     // counts is who is behind.
     const bool ordinary = kind == "ALPC" || kind == "event" || kind == "oplock" ||

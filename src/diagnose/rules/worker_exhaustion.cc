@@ -59,13 +59,10 @@ std::optional<Stuck> stuck_workers(const Context& c, const waits::QueueNode& q) 
     s.longest_ms = std::max(s.longest_ms, waited);
     s.shortest_ms = std::min(s.shortest_ms, waited);
     s.by_head[head_of(c.graph, w)].push_back(w);
-    s.suffering.push_back(w);
-    for (const VirtAddr b : c.graph.behind(w).threads) s.suffering.push_back(b);
   }
   // The one that began to wait last says since when nobody works.
   if (s.shortest_ms < kLongMs && c.world.clock().tick_count) return std::nullopt;
-  std::sort(s.suffering.begin(), s.suffering.end());
-  s.suffering.erase(std::unique(s.suffering.begin(), s.suffering.end()), s.suffering.end());
+  s.suffering = c.graph.with_behind(q.workers);
   return s;
 }
 

@@ -166,7 +166,8 @@ struct Thread {
   Walk irp_walk;
   std::vector<Gap> gaps;
   bool terminated() const { return state == ThreadState::terminated; }
-  // On its way out, and perhaps not through yet: the lowest bit of CrossThreadFlags, "Terminated".
+  // On its way out, and perhaps not through yet: the lowest bit of CrossThreadFlags, "Terminated" in
+  // the public PDBs.
   bool ending() const { return (cross_thread_flags & 1) != 0; }
 };
 

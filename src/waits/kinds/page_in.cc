@@ -1,7 +1,8 @@
 // Page faults: a thread waits for a page that is being read. Its request is not on the thread's list (paging
 // I/O never is) but often its address is on the stack of the thread that sent it; else it is somewhere in
-// memory and names the event. The event lies in a structure that names that thread and the file. Threads that
-// fault on the same page wait for the same event, or for a second one beside it.
+// memory and names the event (IRP.UserEvent, wdm.h: what completion signals). The event lies in a structure
+// that names that thread and the file. Threads that fault on the same page wait for the same event, or for a
+// second one beside it.
 #include <algorithm>
 #include <map>
 #include <ranges>

@@ -28,7 +28,7 @@ std::optional<VirtAddr> lock_in_register(const World& world, const nt::Cpu& cpu,
 }
 
 // Whether a processor can be inside of a spin lock: never in user mode; in the kernel it is at
-// DISPATCH_LEVEL at least, or has turned its interrupts off.
+// DISPATCH_LEVEL (2: wdm.h) at least, or has turned its interrupts off. CR8 is the level on x64.
 bool may_hold(const dump::CpuState& state) {
   constexpr u64 kInterruptFlag = 1 << 9, kDispatchLevel = 2;
   if (state.user_mode()) return false;
