@@ -1,5 +1,7 @@
-"""Part 3: NUMA nodes and DIMMs. A paused machine with marks all over its memory, as a kdump and as a migration stream:
-both must hold the same physical memory. Memory is allocated when it is touched: large machines cost nothing."""
+"""Part 3: NUMA nodes and DIMMs. A paused machine with marks all over its memory, as a kdump and as a migration stream,
+plain and mapped-ram (QEMU 9.0 and later): both must hold the same physical memory. Memory is allocated when it is
+touched: large machines cost nothing."""
+import itertools
 import os
 import pathlib
 import random
@@ -79,10 +81,15 @@ def start(machine, arguments, loaders, folder):
     return process, Qmp(socket)
 
 
-def take(qmp, folder):
+def take(qmp, folder, form):
     """Both files of the machine as it stands."""
     qmp.command("dump-guest-memory", paging=False, protocol=f"file:{folder / 'dump.kdump'}", format="kdump-zlib")
-    qmp.command("migrate", uri=f"exec:cat > {folder / 'dump.migration'}")
+    target = folder / f"dump.{form}"
+    if form == "mapped-ram":
+        qmp.command("migrate-set-capabilities", capabilities=[{"capability": form, "state": True}])
+        qmp.command("migrate", uri=f"file:{target}")
+    else:
+        qmp.command("migrate", uri=f"exec:cat > {target}")
     wait_for("the migration", lambda: qmp.command("query-migrate").get("status") in ("completed", "failed"), 60)
     return qmp.command("query-migrate")["status"]
 
@@ -124,7 +131,11 @@ def pages(core):
     return out
 
 
-def compare(judge, name, machine, arguments, marks, folder):
+def offers(qmp, capability):
+    return capability in [c["capability"] for c in qmp.command("query-migrate-capabilities")]
+
+
+def compare(judge, name, form, machine, arguments, marks, folder):
     places = dimm_places(machine, arguments, folder) if any(isinstance(m, str) for m in marks) else {}
     marks = [places.get(m, m) for m in marks]
     loaders = []
@@ -134,25 +145,28 @@ def compare(judge, name, machine, arguments, marks, folder):
         loaders += ["-device", f"loader,file={blob},addr={address:#x},force-raw=on"]
     process, qmp = start(machine, arguments, loaders, folder)
     try:
-        judge.equal(f"{name}: migration", "completed", take(qmp, folder))
+        if form == "mapped-ram" and not offers(qmp, form):
+            print(f"{name}: this QEMU does not offer {form}")
+            return
+        judge.equal(f"{name}: {form}", "completed", take(qmp, folder, form))
     finally:
         process.kill()
         process.wait()
-    for form in ("kdump", "migration"):
-        done = judge.run("convert", folder / f"dump.{form}", "-o", folder / f"{form}.elf", "--to", "elf")
-        judge.equal(f"{name}: {form}: exit status", 0, done.returncode)
+    for taken in ("kdump", form):
+        done = judge.run("convert", folder / f"dump.{taken}", "-o", folder / f"{taken}.elf", "--to", "elf")
+        judge.equal(f"{name}: {taken}: exit status", 0, done.returncode)
         if done.returncode != 0:
             print(done.stderr)
             return
-    kdump, stream = (pages(folder / f"{form}.elf") for form in ("kdump", "migration"))
+    kdump, stream = (pages(folder / f"{taken}.elf") for taken in ("kdump", form))
     for number, address in enumerate(marks):
         whole = b"".join(stream.get(address + i, b"") for i in range(0, MARK, 4096))
         judge.holds(f"{name}: mark at {address:#x}", whole == random.Random(number).randbytes(MARK))
     either = [a for a in sorted(kdump.keys() | stream.keys()) if not any(s <= a < e for s, e in ROMS)]
     judge.equal(f"{name}: pages that differ", [], [hex(a) for a in either if kdump.get(a) != stream.get(a)][:8])
-    covered = [[(a, s) for a, s, _ in ranges(folder / f"{form}.elf")] for form in ("kdump", "migration")]
+    covered = [[(a, s) for a, s, _ in ranges(folder / f"{taken}.elf")] for taken in ("kdump", form)]
     judge.equal(f"{name}: ranges", *covered)
-    print(f"{name}: {len(stream)} pages that are not zeros, {sum(s for _, s in covered[1]) >> 20} MiB")
+    print(f"{name}, {form}: {len(stream)} pages that are not zeros, {sum(s for _, s in covered[1]) >> 20} MiB")
 
 
 # QEMU looks at every page of a dump: the larger machines take up to half a minute where page faults are slow.
@@ -160,9 +174,9 @@ QUICK = ("two nodes, q35", "two DIMMs, pc")
 
 
 def test(judge, names):
-    for name in names:
+    for name, form in itertools.product(names, ("migration", "mapped-ram")):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="migration-", dir="/var/tmp"))
         try:
-            compare(judge, name, *MACHINES[name], folder)
+            compare(judge, name, form, *MACHINES[name], folder)
         finally:
             shutil.rmtree(folder)
