@@ -9,14 +9,28 @@
 
 namespace unhang::diagnose {
 
+namespace {
+
+std::string lower(std::string s) {
+  std::ranges::transform(s, s.begin(),
+                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  return s;
+}
+
+// Without these nobody logs on.
+bool is_on_logon_path(const std::string& process) {
+  static constexpr std::string_view kNames[] = {"winlogon.exe", "logonui.exe",  "lsass.exe",
+                                                "csrss.exe",    "services.exe", "smss.exe",
+                                                "wininit.exe",  "userinit.exe", "lsaiso.exe"};
+  return std::ranges::find(kNames, lower(process)) != std::end(kNames);
+}
+
+}  // namespace
+
 bool is_logon_critical(const std::string& process) {
-  static constexpr std::string_view kNames[] = {
-      "winlogon.exe", "logonui.exe",  "lsass.exe", "csrss.exe",   "services.exe", "smss.exe",   "wininit.exe",
-      "explorer.exe", "userinit.exe", "dwm.exe",   "consent.exe", "rdpclip.exe",  "lsaiso.exe", "sihost.exe"};
-  std::string low = process;
-  std::transform(low.begin(), low.end(), low.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return std::find(std::begin(kNames), std::end(kNames), low) != std::end(kNames);
+  static constexpr std::string_view kDesktop[] = {"explorer.exe", "dwm.exe", "consent.exe", "rdpclip.exe",
+                                                  "sihost.exe"};
+  return is_on_logon_path(process) || std::ranges::find(kDesktop, lower(process)) != std::end(kDesktop);
 }
 
 std::string owes(std::string_view kind, const std::string& who) {
@@ -71,16 +85,25 @@ std::string processes_of(const World& world, const std::vector<VirtAddr>& thread
 }
 
 double Context::weight(const std::vector<VirtAddr>& threads) const {
+  // A wait of hours is older than one of a minute, not worse: what hangs now is what the user called about.
+  constexpr u64 kLongestMs = 60'000, kFeltMs = 5000;
+  constexpr double kLogonHeldUp = 30;
   double sum = 0;
+  bool logon = false;
   for (const VirtAddr va : threads) {
     const ThreadNode* t = world.thread(va);
     if (t == nullptr) continue;
-    const double seconds =
-        static_cast<double>(std::min<u64>(t->thread.waited_ms.value_or(0), 300'000)) / 1000;
+    const u64 ms = t->thread.waited_ms.value_or(0);
     const ProcessNode* p = world.process_of(*t);
-    sum += (1 + seconds / 10) * (p != nullptr && is_logon_critical(p->process.name) ? 3 : 1);
+    const bool critical = p != nullptr && is_logon_critical(p->process.name);
+    sum += (1 + static_cast<double>(std::min(ms, kLongestMs)) / 10'000) * (critical ? 3 : 1);
+    if (critical && ms >= kFeltMs && is_on_logon_path(p->process.name)) {
+      const auto to = graph.out(va);
+      const auto patient = [](const waits::Edge* e) { return waits::is_patient(e->kind); };
+      logon = logon || to.empty() || !std::ranges::all_of(to, patient);
+    }
   }
-  return sum;
+  return sum + (logon ? kLogonHeldUp : 0);
 }
 
 std::vector<ChainLink> Context::chain_to(VirtAddr head) const {
@@ -157,9 +180,7 @@ constexpr std::string_view kOfWindows[] = {
 std::string foreign_driver(const ThreadNode& t) {
   for (size_t i = 0; i < t.stack.frames.size() && is_kernel(t.stack.frames[i].ip); i++) {
     const std::string module(waits::module_of(t.stack.symbols[i]));
-    std::string low = module;
-    std::ranges::transform(low, low.begin(),
-                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    const std::string low = lower(module);
     if (low.empty() || low == "nt" || low == "hal") continue;
     return std::ranges::find(kOfWindows, low) == std::end(kOfWindows) ? module : "";
   }

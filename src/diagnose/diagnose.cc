@@ -113,7 +113,7 @@ Diagnosis diagnose(World& world, const Options& options) {
   for (const Rule* rule : kRules) rule->find(context, d.findings);
   std::stable_sort(d.findings.begin(), d.findings.end(), [](const Finding& a, const Finding& b) {
     if (a.on_symptom != b.on_symptom) return a.on_symptom;
-    return a.score > b.score;
+    return a.score != b.score ? a.score > b.score : a.longest_ms > b.longest_ms;
   });
   d.cycles = graph.cycles();
   for (const ThreadNode& t : world.threads) {
@@ -121,8 +121,9 @@ Diagnosis diagnose(World& world, const Options& options) {
     if (!b.threads.empty())
       d.ranking.push_back({t.thread.address, b.threads.size(), b.longest_ms, context.weight(b.threads)});
   }
-  std::stable_sort(d.ranking.begin(), d.ranking.end(),
-                   [](const Rank& a, const Rank& b) { return a.score > b.score; });
+  std::stable_sort(d.ranking.begin(), d.ranking.end(), [](const Rank& a, const Rank& b) {
+    return a.score != b.score ? a.score > b.score : a.longest_ms > b.longest_ms;
+  });
   if (d.findings.empty()) {
     d.verdict = without_findings(world);
     return d;

@@ -74,6 +74,30 @@ TEST_F(DeadlockTest, AProcessThatWaitsForTheOneThatWaitsForItsEnd) {
   }
 }
 
+// Two services have been in a circle for hours; for a minute now nobody can log on.
+TEST_F(DeadlockTest, AnOldOneOfOthersComesBehindWhatHoldsUpLogon) {
+  const VirtAddr r = m_.add_resource(), s = m_.add_resource();
+  m_.own_exclusive(r, a_);
+  m_.own_exclusive(s, b_);
+  constexpr u32 kHours = 1'500'000;
+  m_.wait_for_resource(a_, s, true, kHours);
+  m_.wait_for_resource(b_, r, true, kHours);
+  const VirtAddr profile = m_.add_resource(), holder = m_.add_thread(m_.add_process("svchost.exe", 900), 904);
+  m_.own_exclusive(profile, holder);
+  m_.wait_for_io(
+      holder,
+      {{.device = m_.ntfs_device(), .major = 3},
+       {.device = m_.disk_device(), .major = 3, .completion = m_.address_of("Ntfs!NtfsReadComplete")}},
+      3900, {"nt!IofCallDriver", "nt!KiSystemServiceCopyEnd"});
+  m_.wait_for_resource(m_.add_thread(m_.add_process("winlogon.exe", 560), 564), profile, true, 3800);
+  session_ = synth::open_session(m_.dump());
+  ASSERT_TRUE(session_);
+  const diagnose::Diagnosis d = diagnose::diagnose(session_->world(), {});
+  EXPECT_STREQ(d.verdict.cls, "io-stall") << d.verdict.summary;
+  ASSERT_EQ(d.findings.size(), 2u);
+  EXPECT_STREQ(d.findings[1].verdict, "deadlock");
+}
+
 TEST_F(DeadlockTest, OfOneThread) {
   const VirtAddr resource = m_.add_resource();
   m_.own_shared(resource, {a_});

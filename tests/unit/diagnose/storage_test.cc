@@ -61,6 +61,20 @@ TEST_F(StorageTest, RequestsThatNobodyWaitsForAreCounted) {
   }));
 }
 
+// The desktop waits for a share, two services for the disk: the disk is everybody's.
+TEST_F(StorageTest, ADiskComesBeforeAShare) {
+  const VirtAddr lun = machine_.add_device(machine_.add_driver("\\Driver\\vioscsi"), 7),
+                 share = machine_.redirector_device();
+  request(904, lun, kRead, 2600);
+  request(908, lun, kRead, 2600);
+  process_ = machine_.add_process("explorer.exe", 3300);
+  request(3304, share, kRead, 1920);
+  const diagnose::Diagnosis d = diagnosis();
+  ASSERT_EQ(d.findings.size(), 2u);
+  EXPECT_STREQ(d.findings[0].verdict, "io-stall");
+  EXPECT_STREQ(d.findings[1].verdict, "remote-wait");
+}
+
 TEST_F(StorageTest, OtherDisksAreOtherFindings) {
   request(904, machine_.disk_device(), kRead, 2000);
   request(908, machine_.port_device(), kRead, 1800);
