@@ -95,6 +95,14 @@ bool answers_when_it_likes(const IrpNode& irp, const std::string& driver) {
   return irp.driver.starts_with("\\FileSystem\\") && !in(kFileSystem, driver);
 }
 
+// The WebClient service leaves file system controls with its redirector, opened as such and not for a file,
+// until that has work for it (mrxdav).
+bool is_about_the_device(const IrpNode& irp) {
+  constexpr std::string_view kDevices = "\\Device\\";
+  return irp.file.empty() ||
+         (irp.file.starts_with(kDevices) && irp.file.find('\\', kDevices.size()) == irp.file.npos);
+}
+
 }  // namespace
 
 IoClass io_class(const IrpNode& irp) {
@@ -104,7 +112,7 @@ IoClass io_class(const IrpNode& irp) {
     // A change notification and an oplock request stay pending on purpose.
     if (at->major == nt::kMjDirectoryControl && at->minor == 2) return IoClass::open_ended;
     if (at->major == nt::kMjFileSystemControl && irp.driver.starts_with("\\FileSystem\\") &&
-        !in(kNetworkFs, driver))
+        (!in(kNetworkFs, driver) || is_about_the_device(irp)))
       return IoClass::open_ended;
     if (at->major == nt::kMjLockControl)
       return IoClass::open_ended;  // waits for another opener's byte-range lock

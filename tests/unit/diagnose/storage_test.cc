@@ -146,6 +146,21 @@ TEST_F(StorageTest, InvertedCallsAreNoStall) {
   EXPECT_STREQ(diagnosis().verdict.cls, "no-hang");
 }
 
+// The WebClient service waits for its redirector's work so; a control request for a file on a share is
+// awaited.
+TEST_F(StorageTest, ControlOfTheRedirectorItselfIsNoStall) {
+  for (const bool file : {false, true}) {
+    machine_ = synth::Machine(synth::MachineOptions{});
+    const VirtAddr t = machine_.add_thread(machine_.add_process("svchost.exe", 900), 904),
+                   device = machine_.redirector_device(),
+                   on = file ? machine_.add_file("\\server\\share\\report.docx") : VirtAddr();
+    machine_.wait_for_io(
+        t, {{.device = device, .major = 0xd, .file = on}, {.device = device, .major = 0xd, .file = on}}, 4000,
+        {"nt!IofCallDriver", "nt!KiSystemServiceCopyEnd"});
+    EXPECT_STREQ(diagnosis().verdict.cls, file ? "remote-wait" : "no-hang");
+  }
+}
+
 class EndingTest : public StorageTest {
  protected:
   // A thread of a process that was ended: its request lies in a driver, cancelled.
