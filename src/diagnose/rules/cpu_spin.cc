@@ -1,6 +1,7 @@
 // A processor that spins: in a spin lock that is never released, in a deferred procedure that does not end,
 // or a driver that turns in a loop without ever waiting.
 #include <algorithm>
+#include <set>
 
 #include "base/format.h"
 #include "diagnose/rule.h"
@@ -243,40 +244,61 @@ void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Find
   findings.push_back(std::move(f));
 }
 
+// What a processor runs that is not idle.
+struct Hog {
+  u32 cpu;
+  const ThreadNode* thread;
+  bool dpc;  // it has interrupted the thread
+};
+
+std::string what_hogs(const Context& c, const Hog& h) {
+  return h.dpc ? fmt::format("CPU {} is in a deferred procedure (DPC)", h.cpu)
+               : fmt::format("CPU {} runs {} (priority {})", h.cpu, c.who(h.thread->thread.address),
+                             h.thread->thread.priority);
+}
+
 // Threads ready for so long that neither their turn nor the scheduler's own boost for starved threads, after
 // four seconds (Windows Internals, the balance set manager), has come: what the processors run has a higher
 // priority and never waits.
 void hogged(Context& c, std::vector<Finding>& findings) {
   constexpr u64 kReadyMs = 10'000;
-  std::vector<const ThreadNode*> hogs;
-  std::vector<VirtAddr> starved;
-  u64 longest = 0;
-  std::string what;
+  std::vector<Hog> hogs;
+  bool one_is_free = false;
   for (const nt::Cpu& cpu : c.world.target().cpus()) {
     const ThreadNode* t = c.world.thread(cpu.current_thread);
-    if (t == nullptr || t->idle_thread) return;  // a processor is free: who is ready gets it
-    hogs.push_back(t);
-    constexpr size_t kMostShown = 8;
-    if (hogs.size() > kMostShown) continue;
-    what += fmt::format("{}CPU {} runs {} (priority {})", what.empty() ? "" : ", ", cpu.number,
-                        c.who(t->thread.address), t->thread.priority);
+    const bool dpc = t != nullptr && waits::in_deferred_procedure(c.world, *t);
+    if (t == nullptr || (t->idle_thread && !dpc))
+      one_is_free = true;
+    else
+      hogs.push_back({cpu.number, t, dpc});
   }
+  std::vector<VirtAddr> starved;
+  std::set<u32> where;
+  u64 longest = 0;
   for (const ThreadNode& t : c.world.threads) {
     const bool ready = t.thread.state == nt::ThreadState::ready && !t.idle_thread && t.thread.ticks;
     const u64 ms = ready ? c.world.clock().ms(*t.thread.ticks) : 0;
     if (ms < kReadyMs || t.thread.priority == 0) continue;  // 0: the thread that zeroes pages
+    // A free processor takes who is ready, but for those that are bound to another one.
+    const auto here = [&](const Hog& h) { return h.cpu == t.thread.next_processor; };
+    if (one_is_free && std::ranges::none_of(hogs, here)) continue;
     starved.push_back(t.thread.address);
+    where.insert(t.thread.next_processor);
     longest = std::max(longest, ms);
   }
+  if (one_is_free) std::erase_if(hogs, [&](const Hog& h) { return !where.contains(h.cpu); });
   if (hogs.empty() || starved.empty()) return;
-  const ThreadNode& first = **std::ranges::max_element(
-      hogs, [](const ThreadNode* a, const ThreadNode* b) { return a->thread.priority < b->thread.priority; });
+  const Hog& first = *std::ranges::max_element(hogs, [](const Hog& a, const Hog& b) {
+    return a.dpc != b.dpc ? b.dpc : a.thread->thread.priority < b.thread->thread.priority;
+  });
+  const std::string who = c.who(first.thread->thread.address);
   Finding f{.rule = "cpu-spin", .verdict = "cpu-spin", .confidence = Confidence::heuristic};
-  f.culprit = c.culprit(first.thread.address);
+  f.culprit.cpu = first.cpu;
+  if (!first.dpc) f.culprit = c.culprit(first.thread->thread.address);
   f.title = fmt::format(
-      "no processor for {}, the longest for {}: {} runs on CPU {} at priority {}{}",
+      "no processor for {}, the longest for {}: {}{}",
       counted(starved.size(), "thread that is ready", "threads that are ready"), duration(longest),
-      c.who(first.thread.address), first.cpu.value_or(0), first.thread.priority,
+      what_hogs(c, first),
       hogs.size() == 1
           ? ""
           : fmt::format(", others on {}", counted(hogs.size() - 1, "more processor", "more processors")));
@@ -284,16 +306,36 @@ void hogged(Context& c, std::vector<Finding>& findings) {
                         .confidence = Confidence::derived,
                         .reads = {},
                         .check = "!ready"});
+  std::string what;
+  constexpr size_t kMostShown = 8;
+  for (size_t i = 0; i < hogs.size() && i < kMostShown; i++)
+    what += (i == 0 ? "" : ", ") + what_hogs(c, hogs[i]);
   f.evidence.push_back({.text = what, .confidence = Confidence::exact, .reads = {}, .check = "!running -it"});
-  f.advice = {
-      fmt::format(
-          "See what {} does, and why at priority {}: a thread of a high priority that never waits keeps "
-          "all others from running. Lower its priority or end it.",
-          c.who(first.thread.address), first.thread.priority),
-      "If the priorities are alike, the guest itself gets too little time: look at steal time and CPU limits "
-      "on the host, or give it more processors."};
+  if (one_is_free)
+    f.evidence.push_back({.text = "another processor is idle and takes none of them: they are bound to this "
+                                  "one (affinity)",
+                          .confidence = Confidence::heuristic,
+                          .reads = {},
+                          .check = "!ready"});
+  if (first.dpc) {
+    for (const nt::Cpu& cpu : c.world.target().cpus())
+      if (cpu.number == first.cpu) add_active_dpc(c, cpu, f);
+    f.advice = {
+        "A deferred procedure runs no longer than a moment: whose it is, the processor's stack tells "
+        "(`!running -it`, `!dpcs`). Update or take out that driver.",
+        "A second dump ten seconds later tells whether it is still the same one."};
+  } else {
+    f.advice = {
+        fmt::format(
+            "See what {} does, and why at priority {}: a thread of a high priority that never waits keeps "
+            "all others from running. Lower its priority or end it.",
+            who, first.thread->thread.priority),
+        "If the priorities are alike, the guest itself gets too little time: look at steal time and CPU "
+        "limits "
+        "on the host, or give it more processors."};
+  }
   f.longest_ms = longest;
-  f.on_symptom = c.touches_entry(first.thread.address, starved);
+  f.on_symptom = c.touches_entry(first.dpc ? VirtAddr() : first.thread->thread.address, starved);
   f.score = 12 + static_cast<double>(starved.size());
   f.waiting = std::move(starved);
   findings.push_back(std::move(f));

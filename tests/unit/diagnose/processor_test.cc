@@ -37,6 +37,35 @@ TEST_F(ProcessorTest, HighPriorityKeepsAllOthersFromRunning) {
   EXPECT_EQ(d.findings[0].waiting.size(), 3u);
 }
 
+// The other processor is idle. It takes threads, but not those that are bound to the first one.
+TEST_F(ProcessorTest, BoundToTheProcessorThatIsTaken) {
+  for (const u32 bound_to : {1u, 0u}) {
+    machine_ = synth::Machine(synth::MachineOptions{});
+    hogs_.clear();
+    hog(1);
+    const VirtAddr p = machine_.add_process("winlogon.exe", 660, 1);
+    for (u64 i = 0; i < 3; i++) machine_.make_ready(machine_.add_thread(p, 664 + i * 4), bound_to, 3800);
+    const diagnose::Diagnosis d = diagnosis();
+    EXPECT_STREQ(d.verdict.cls, bound_to == 0 ? "cpu-spin" : "no-hang") << d.verdict.summary;
+    if (bound_to != 0) continue;
+    EXPECT_EQ(d.findings[0].culprit.thread, hogs_[0]);
+    EXPECT_EQ(d.findings[0].waiting.size(), 3u);
+  }
+}
+
+// A deferred procedure whose driver no frame names: the thread that it interrupted is not to blame.
+TEST_F(ProcessorTest, TakenByADeferredProcedure) {
+  hog(1);
+  machine_.set(machine_.kprcb(0), "_KPRCB", "DpcRoutineActive", 1);
+  machine_.make_ready(machine_.add_thread(machine_.system_process(), 664), 0, 3800);
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_STREQ(d.verdict.cls, "cpu-spin") << d.verdict.summary;
+  EXPECT_NE(d.verdict.summary.find("CPU 0 is in a deferred procedure (DPC)"), std::string::npos)
+      << d.verdict.summary;
+  EXPECT_TRUE(d.findings[0].culprit.thread.is_null());
+  EXPECT_EQ(d.findings[0].culprit.cpu, 0u);
+}
+
 // The scheduler's boost comes after four seconds; a moment is nothing.
 TEST_F(ProcessorTest, ReadyForAMoment) {
   hog(2);
