@@ -1,6 +1,7 @@
 // unhang: the program. Subcommands set themselves up (commands/); `analyze` is what happens without one.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <csignal>
 #include <new>
 
 #include "app/command.h"
@@ -69,6 +70,8 @@ int run(int argc, char** argv) {
 }  // namespace unhang::app
 
 int main(int argc, char** argv) {
+  // A limit on the size of files shall be an error of writing, with a sentence.
+  ::signal(SIGXFSZ, SIG_IGN);
   try {
     return unhang::app::run(argc, argv);
   } catch (const std::bad_alloc&) {

@@ -5,33 +5,10 @@
 #include "base/format.h"
 #include "diagnose/rule.h"
 #include "nt/objects/eresource.h"
+#include "waits/logon.h"
 #include "waits/spin.h"
 
 namespace unhang::diagnose {
-
-namespace {
-
-std::string lower(std::string s) {
-  std::ranges::transform(s, s.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return s;
-}
-
-// Without these nobody logs on.
-bool is_on_logon_path(const std::string& process) {
-  static constexpr std::string_view kNames[] = {"winlogon.exe", "logonui.exe",  "lsass.exe",
-                                                "csrss.exe",    "services.exe", "smss.exe",
-                                                "wininit.exe",  "userinit.exe", "lsaiso.exe"};
-  return std::ranges::find(kNames, lower(process)) != std::end(kNames);
-}
-
-}  // namespace
-
-bool is_logon_critical(const std::string& process) {
-  static constexpr std::string_view kDesktop[] = {"explorer.exe", "dwm.exe", "consent.exe", "rdpclip.exe",
-                                                  "sihost.exe"};
-  return is_on_logon_path(process) || std::ranges::find(kDesktop, lower(process)) != std::end(kDesktop);
-}
 
 std::string owes(std::string_view kind, const std::string& who) {
   if (kind == "ALPC") return fmt::format("to which {} must reply", who);
@@ -46,6 +23,11 @@ std::string owes(std::string_view kind, const std::string& who) {
 std::string_view holds(const ChainLink& link) {
   const bool guessed = link.kind == "push lock" || link.kind == "SRW lock" || link.kind == "spin lock";
   return guessed && link.confidence >= Confidence::heuristic ? "seems to hold" : "holds";
+}
+
+std::string role_of(const ChainLink& link) {
+  if (link.kind == "Thread" || link.kind == "ProcessObject") return "must end";
+  return fmt::format("{} {}", link.kind == "ALPC" ? "must answer" : holds(link), held_thing(link));
 }
 
 std::string held_thing(const ChainLink& link) {
@@ -72,7 +54,7 @@ std::string processes_of(const World& world, const std::vector<VirtAddr>& thread
   }
   // Logon and the desktop first, then the most frequent.
   std::stable_sort(order.begin(), order.end(), [&](const std::string& a, const std::string& b) {
-    const bool ca = is_logon_critical(a), cb = is_logon_critical(b);
+    const bool ca = waits::is_logon_critical(a), cb = waits::is_logon_critical(b);
     return ca != cb ? ca : counts[a] > counts[b];
   });
   std::string s;
@@ -87,17 +69,17 @@ std::string processes_of(const World& world, const std::vector<VirtAddr>& thread
 double Context::weight(const std::vector<VirtAddr>& threads) const {
   // A wait of hours is older than one of a minute, not worse: what hangs now is what the user called about.
   constexpr u64 kLongestMs = 60'000, kFeltMs = 5000;
-  constexpr double kLogonHeldUp = 30;
+  constexpr double kLogonHeldUp = 60;
   double sum = 0;
   bool logon = false;
   for (const VirtAddr va : threads) {
     const ThreadNode* t = world.thread(va);
     if (t == nullptr) continue;
-    const u64 ms = t->thread.waited_ms.value_or(0);
+    const u64 ms = graph.held_up_ms(va);
     const ProcessNode* p = world.process_of(*t);
-    const bool critical = p != nullptr && is_logon_critical(p->process.name);
+    const bool critical = p != nullptr && waits::is_logon_critical(p->process.name);
     sum += (1 + static_cast<double>(std::min(ms, kLongestMs)) / 10'000) * (critical ? 3 : 1);
-    if (critical && ms >= kFeltMs && is_on_logon_path(p->process.name)) {
+    if (critical && ms >= kFeltMs && waits::is_on_logon_path(p->process.name)) {
       const auto to = graph.out(va);
       const auto patient = [](const waits::Edge* e) { return waits::is_patient(e->kind); };
       logon = logon || to.empty() || !std::ranges::all_of(to, patient);
@@ -180,7 +162,9 @@ constexpr std::string_view kOfWindows[] = {
 std::string foreign_driver(const ThreadNode& t) {
   for (size_t i = 0; i < t.stack.frames.size() && is_kernel(t.stack.frames[i].ip); i++) {
     const std::string module(waits::module_of(t.stack.symbols[i]));
-    const std::string low = lower(module);
+    std::string low = module;
+    std::ranges::transform(low, low.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
     if (low.empty() || low == "nt" || low == "hal") continue;
     return std::ranges::find(kOfWindows, low) == std::end(kOfWindows) ? module : "";
   }

@@ -104,13 +104,34 @@ Verdict without_findings(const World& world) {
   return v;
 }
 
+// A wait for a resource shows its last round only: what tells how long it really is.
+void explain_resource_waits(const Context& c, Finding& f) {
+  for (const ChainLink& link : f.chain) {
+    if (link.kind != "ERESOURCE") continue;
+    for (const VirtAddr w : link.waiters) {
+      const ThreadNode* t = c.world.thread(w);
+      const u64 own = t == nullptr ? 0 : t->thread.waited_ms.value_or(0), age = c.graph.held_up_ms(w);
+      if (age <= own) continue;
+      f.evidence.push_back(
+          {.text = fmt::format("a wait for a resource begins anew every four seconds: {} shows {}, but whom "
+                               "it waits for has not gone on for {}",
+                               c.who(w), duration(own), duration(age)),
+           .confidence = Confidence::derived,
+           .reads = {},
+           .check = fmt::format("!thread {}", w)});
+      return;
+    }
+  }
+}
+
 }  // namespace
 
 Diagnosis diagnose(World& world, const Options& options) {
   Diagnosis d;
-  const Graph graph(world);
+  const Graph graph(world, options.entry_threads);
   Context context(world, graph, options);
   for (const Rule* rule : kRules) rule->find(context, d.findings);
+  for (Finding& f : d.findings) explain_resource_waits(context, f);
   std::stable_sort(d.findings.begin(), d.findings.end(), [](const Finding& a, const Finding& b) {
     if (a.on_symptom != b.on_symptom) return a.on_symptom;
     return a.score != b.score ? a.score > b.score : a.longest_ms > b.longest_ms;
@@ -128,6 +149,12 @@ Diagnosis diagnose(World& world, const Options& options) {
     d.verdict = without_findings(world);
     return d;
   }
+  if (const size_t blind = without_user_stack(world); blind != 0)
+    world.gaps.push_back(
+        {"user stacks", "",
+         fmt::format("those of {} cannot be read: locks of programs that they wait for are not seen",
+                     counted(blind, "waiting thread", "waiting threads")),
+         true});
   const Finding& first = d.findings.front();
   d.verdict.cls = first.verdict;
   d.verdict.finding = 0;

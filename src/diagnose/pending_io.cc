@@ -9,6 +9,22 @@
 
 namespace unhang::diagnose {
 
+namespace {
+
+// The driver of a request; its device may be on a page that the dump does not have.
+std::string driver_of(const IrpNode& irp) {
+  return irp.driver.empty() ? fmt::format("a driver that cannot be read (device {})", irp.driver_device)
+                            : irp.driver;
+}
+
+std::string file_of(const IrpNode& irp) {
+  if (!irp.file.empty()) return irp.file;
+  return is_kernel(irp.file_object) ? fmt::format("a file that cannot be read ({})", irp.file_object)
+                                    : "no file";
+}
+
+}  // namespace
+
 std::string PendingAt::where() const {
   std::string s = device.empty() ? driver : fmt::format("{} ({})", driver, device);
   if (!bottom.empty() && bottom != driver) s += " above " + bottom;
@@ -45,7 +61,7 @@ std::vector<PendingAt> pending_io(const Context& c,
     });
     const VirtAddr bottom = std::get<0>(device);
     const IrpNode& first = *requests.front().irp;
-    out.push_back({.driver = first.driver,
+    out.push_back({.driver = driver_of(first),
                    .device = first.device_name,
                    .bottom = bottom.is_null() ? "" : nt::driver_name_of_device(c.world.target(), bottom),
                    .requests = std::move(requests)});
@@ -93,6 +109,8 @@ std::optional<Finding> finding_about(const Context& c, const PendingAt& at, cons
       std::find_if(at.requests.begin(), at.requests.end(), [](const Pending& p) { return p.is_long(); });
   if (head == at.requests.end()) return std::nullopt;
   Finding f{.rule = rule, .verdict = rule, .confidence = head->confidence};
+  // What kind of device it is was told by a type alone, or by nothing.
+  if (head->irp->driver.empty()) f.confidence = weaker(f.confidence, Confidence::heuristic);
   std::vector<VirtAddr> suffering;
   size_t requests = 0;
   for (const Pending& p : at.requests) {
@@ -111,26 +129,26 @@ std::optional<Finding> finding_about(const Context& c, const PendingAt& at, cons
   f.chain.push_back({.waiters = {head->thread},
                      .object = head->irp->irp.address,
                      .kind = "IRP",
-                     .name = fmt::format("{} at {}", head->irp->major, head->irp->driver),
+                     .name = fmt::format("{} at {}", head->irp->major, driver_of(*head->irp)),
                      .longest_ms = head->waited_ms,
                      .confidence = head->confidence});
   const waits::IoClass kind = waits::io_class(*head->irp);
-  f.title =
-      fmt::format("{} request{} not answered by the {}driver {}, the longest for {}; {}", requests,
-                  requests == 1 ? " is" : "s are",
-                  kind == waits::IoClass::other ? "" : fmt::format("{} ", waits::name(kind)), at.where(),
-                  duration(f.longest_ms), counted(suffering.size(), "thread waits", "threads wait"));
+  f.title = fmt::format(
+      "{} request{} not answered by {}{}, the longest for {}; {}", requests, requests == 1 ? " is" : "s are",
+      head->irp->driver.empty()       ? ""
+      : kind == waits::IoClass::other ? "the driver "
+                                      : fmt::format("the {} driver ", waits::name(kind)),
+      at.where(), duration(f.longest_ms), counted(suffering.size(), "thread waits", "threads wait"));
   constexpr size_t kMostShown = 5;
   for (size_t i = 0; i < at.requests.size() && i < kMostShown; i++) {
     const Pending& p = at.requests[i];
     f.evidence.push_back(c.about_irp(
         p.irp->irp.address,
-        fmt::format(
-            "{} waits {} for {} {} of {}, pending at {}{}", c.who(p.thread), duration(p.waited_ms),
-            p.irp->major, p.irp->irp.address, p.irp->file.empty() ? "no file" : p.irp->file, p.irp->driver,
-            p.behind.empty()
-                ? ""
-                : fmt::format("; {} behind it", counted(p.behind.size(), "thread waits", "threads wait"))),
+        fmt::format("{} waits {} for {} {} of {}, pending at {}{}", c.who(p.thread), duration(p.waited_ms),
+                    p.irp->major, p.irp->irp.address, file_of(*p.irp), driver_of(*p.irp),
+                    p.behind.empty() ? ""
+                                     : fmt::format("; {} behind it",
+                                                   counted(p.behind.size(), "thread waits", "threads wait"))),
         p.confidence));
   }
   if (at.requests.size() > kMostShown)

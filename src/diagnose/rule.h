@@ -125,15 +125,15 @@ struct Rule {
   void (*find)(Context& context, std::vector<Finding>& findings);
 };
 
-// A process without which nobody can log on or use the desktop.
-bool is_logon_critical(const std::string& process);
-
 // "holds", or "seems to hold" where no record says so and stacks tell it.
 std::string_view holds(const ChainLink& link);
 
 // What a link's owner holds, for a sentence: its file or symbol; kind and address where the name alone says
 // nothing.
 std::string held_thing(const ChainLink& link);
+
+// What the thread at the end of a chain has to do with its last link: "holds C:\Windows\Temp".
+std::string role_of(const ChainLink& link);
 
 // What the thread at the end of an edge owes: "which php-cgi.exe 3536.3428 holds", "to which ... must reply".
 std::string owes(std::string_view kind, const std::string& who);

@@ -260,6 +260,11 @@ class Reader {
       start += b.size;
       out_.blocks.push_back(std::move(b));
     }
+    // The pages of a block reach beyond the end of a file that is truncated.
+    if (mapped && !out_.blocks.empty() && in.at() >= out_.file->size()) {
+      in_ = in;
+      return true;
+    }
     const u64 next = out_.file->bytes().be<u64>(in.at()).value_or(kEos);
     if (bytes == total && in.ok() && !out_.blocks.empty() &&
         (next == kEos || next == kMultifdFlush || next == kHook)) {

@@ -21,9 +21,9 @@ constexpr u64 kMostImage = u64{32} << 20;
 
 struct Search {
   const dump::DumpFile& dump;
-  const Source<PhysAddr>& physical;
-  std::span<const dump::PhysRange> ranges;
+  const dump::PageSource<PhysAddr>& physical;
   PagingRules rules(int levels) const {
+    const auto ranges = physical.ranges();
     const PhysAddr end = ranges.empty() ? PhysAddr() : ranges.back().end();
     return {.levels = levels, .end_of_ram = end};
   }
@@ -220,7 +220,7 @@ std::optional<KernelPlace> from_low_stub(const Search& s) {
 // was made first, so it lies low and the scan is short on a healthy image.
 std::optional<KernelPlace> from_scan(const Search& s) {
   constexpr u64 kSharedSlot = 0x1ef;
-  for (const dump::PhysRange& range : s.ranges)
+  for (const dump::PhysRange& range : s.physical.populated())
     for (PhysAddr page = PhysAddr((range.start.value() + kPageSize - 1) & ~(kPageSize - 1));
          page + kPageSize <= range.end(); page += kPageSize) {
       const auto slice = s.physical.at(page);
@@ -265,7 +265,7 @@ const char* not_in_long_mode(const dump::DumpFile& dump) {
 bool mentions_linux(const Search& s) {
   constexpr u64 kMost = u64{512} << 20;
   u64 read = 0;
-  for (const dump::PhysRange& range : s.ranges)
+  for (const dump::PhysRange& range : s.physical.populated())
     for (PhysAddr page = range.start; page < range.end() && read < kMost; page = page.page() + kPageSize) {
       const auto slice = s.physical.at(page);
       if (!slice) continue;
@@ -322,21 +322,26 @@ std::optional<VirtAddr> kpcr_of(const dump::CpuState& cpu, const Source<VirtAddr
   return std::nullopt;
 }
 
-Result<KernelPlace> find_kernel(const dump::DumpFile& dump, const Source<PhysAddr>& physical,
-                                std::span<const dump::PhysRange> ranges) {
-  const Search s{dump, physical, ranges};
+Result<KernelPlace> find_kernel(const dump::DumpFile& dump, const dump::PageSource<PhysAddr>& physical) {
+  const Search s{dump, physical};
   for (auto* rung : {from_cpus, from_header, from_low_stub, from_scan})
     if (auto k = rung(s)) return *k;
   if (!dump.other_system.empty() || mentions_linux(s))
     return fail(Error{.why = Why::unsupported, .detail = "the dump of a Linux guest, not of Windows"});
   if (const char* why = not_in_long_mode(dump)) return fail(Error{.why = Why::unsupported, .detail = why});
-  const bool truncated = std::any_of(dump.gaps.begin(), dump.gaps.end(),
-                                     [](const Gap& g) { return g.why.find("truncated") != g.why.npos; });
-  return fail(Error{.why = Why::unsupported,
-                    .detail = truncated
-                                  ? "no Windows x64 kernel found in what is there of the dump: the file "
-                                    "is truncated"
-                                  : "no Windows x64 kernel found in the dump"});
+  const auto says = [&](std::string_view what, std::string_view words) {
+    return std::ranges::any_of(dump.gaps, [&](const Gap& g) {
+      return g.what.find(what) != g.what.npos && g.why.find(words) != g.why.npos;
+    });
+  };
+  return fail(Error{
+      .why = Why::unsupported,
+      .detail = says("", "truncated")
+                    ? "no Windows x64 kernel found in what is there of the dump: the file is truncated"
+                : says("guest memory", "")
+                    ? "no Windows x64 kernel found in what could be read of the dump: its memory has gaps, "
+                      "which `unhang info` names"
+                    : "no Windows x64 kernel found in the dump"});
 }
 
 }  // namespace unhang::nt

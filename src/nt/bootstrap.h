@@ -22,8 +22,7 @@ struct KernelPlace {
 };
 
 // Errors: unsupported (no Windows found, with what was found instead).
-Result<KernelPlace> find_kernel(const dump::DumpFile& dump, const Source<PhysAddr>& physical,
-                                std::span<const dump::PhysRange> ranges);
+Result<KernelPlace> find_kernel(const dump::DumpFile& dump, const dump::PageSource<PhysAddr>& physical);
 
 // Whether an image is the kernel: by the name it gives itself or by the name of its PDB.
 bool is_kernel_image(const image::Image& image);

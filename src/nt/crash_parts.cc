@@ -101,12 +101,20 @@ class Maker {
   u64 kdbg_number(u32 field) const { return t_.kdbg() ? t_.kdbg()->number(field) : 0; }
 
   void processor(const Cpu& cpu) {
+    if (cpu.damaged) {
+      p_.gaps.push_back({fmt::format("registers of processor {}", cpu.number), hex(cpu.kprcb),
+                         "not written: what lies where its KPRCB must be is something else"});
+      return;
+    }
+    // What Windows has left there, or another converter, is more than was read of it.
+    if (cpu.state_in_memory) {
+      p_.contexts++;
+      p_.xmm |= cpu.state->xmm.has_value();
+      return;
+    }
     const Object prcb(t_, cpu.kprcb);
-    VirtAddr context{};
-    if (const u64 offset = kdbg_number(kOffsetPrcbContext); offset != 0)
-      context = memory::read<VirtAddr>(t_.kernel(), cpu.kprcb + offset).value_or(VirtAddr());
-    if (!is_kernel(context)) context = prcb.value_or(KPRCB::Context, {});
-    const std::vector<u8> bytes = context_bytes(*cpu.state);
+    const VirtAddr context = context_of(cpu);
+    const std::vector<u8> bytes = bytes_of(cpu);
     const auto frame = prcb.address(KPRCB::ContextFrame);
     if (is_kernel(context))
       patch(context, bytes, "CONTEXT of a processor");
@@ -116,7 +124,7 @@ class Maker {
     if (frame && *frame != context) patch(*frame, bytes, "KPROCESSOR_STATE of a processor");
     if (is_kernel(context) || frame) p_.contexts++;
     p_.xmm |= cpu.state->xmm.has_value();
-    special_registers(cpu, prcb);
+    special_registers(cpu);
   }
 
   void kdbg() {
@@ -194,9 +202,13 @@ class Maker {
       return {};
     }
     p_.chosen_cpu = chosen->number;
-    p_.header.context = context_bytes(*chosen->state);
+    p_.header.context = bytes_of(*chosen);
     std::vector<u8> special(kSpecialSize);
-    fill_special(special, *chosen->state);
+    // Over what memory holds; of a processor that is damaged, over nothing.
+    if (const VirtAddr at = special_of(*chosen);
+        chosen->damaged || at.is_null() || !memory::read_exact(t_.kernel(), at, special))
+      special.assign(kSpecialSize, 0);
+    if (!chosen->state_in_memory) fill_special(special, *chosen->state);
     p_.header.context.insert(p_.header.context.end(), special.begin(), special.end());
     p_.header.exception_code = kBreakpoint;
     p_.header.exception_address = VirtAddr(chosen->state->rip);
@@ -236,11 +248,41 @@ class Maker {
   }
 
  private:
-  void special_registers(const Cpu& cpu, const Object& prcb) {
-    VirtAddr at{};
-    if (const u64 offset = kdbg_number(kOffsetPrcbSpecial); offset != 0) at = cpu.kprcb + offset;
-    if (at.is_null())
-      if (const auto a = prcb.address(KPRCB::SpecialRegisters)) at = *a;
+  // Where a processor's CONTEXT belongs; not a kernel address: nowhere.
+  VirtAddr context_of(const Cpu& cpu) const {
+    VirtAddr context{};
+    if (const u64 offset = kdbg_number(kOffsetPrcbContext); offset != 0)
+      context = memory::read<VirtAddr>(t_.kernel(), cpu.kprcb + offset).value_or(VirtAddr());
+    return is_kernel(context) ? context : Object(t_, cpu.kprcb).value_or(KPRCB::Context, {});
+  }
+
+  VirtAddr special_of(const Cpu& cpu) const {
+    if (const u64 offset = kdbg_number(kOffsetPrcbSpecial); offset != 0) return cpu.kprcb + offset;
+    return Object(t_, cpu.kprcb).address(KPRCB::SpecialRegisters).value_or(VirtAddr());
+  }
+
+  // The CONTEXT of a processor: as it is in the dump where that has one, else made of its registers.
+  std::vector<u8> bytes_of(const Cpu& cpu) const {
+    std::vector<u8> bytes(kContextSize);
+    if (cpu.state_in_memory) {
+      const auto frame = Object(t_, cpu.kprcb).address(KPRCB::ContextFrame);
+      for (const VirtAddr at : {context_of(cpu), frame.value_or(VirtAddr())})
+        if (is_kernel(at) && memory::read_exact(t_.kernel(), at, bytes) &&
+            state_from_context(ByteView(bytes.data(), bytes.size())))
+          return bytes;
+    }
+    const auto& header = t_.dump().header;
+    if (header && header->context.size() >= kContextSize && t_.dump().cpus.empty()) {
+      bytes.assign(header->context.begin(), header->context.begin() + kContextSize);
+      if (const auto s = state_from_context(ByteView(bytes.data(), bytes.size()));
+          s && s->rip == cpu.state->rip && s->gpr == cpu.state->gpr)
+        return bytes;
+    }
+    return context_bytes(*cpu.state);
+  }
+
+  void special_registers(const Cpu& cpu) {
+    const VirtAddr at = special_of(cpu);
     if (at.is_null() || !cpu.state->has_control) return;
     std::vector<u8> bytes(kSpecialSize);
     if (!memory::read_exact(t_.kernel(), at, bytes)) return;

@@ -62,7 +62,7 @@ Result<void> Target::find_windows() {
   for (const auto& other : dump_.alternatives) readings.push_back(other.get());
   std::optional<Error> first_error;
   for (dump::PageSource<PhysAddr>* reading : readings) {
-    const auto place = find_kernel(dump_, *reading, reading->ranges());
+    const auto place = find_kernel(dump_, *reading);
     if (!place) {
       if (!first_error) first_error = place.error();
       continue;
@@ -308,6 +308,11 @@ Result<VirtAddr> Target::symbol(const char* name) const {
         {"ObpRootDirectoryObject", Kdbg::kObpRootDirectoryObject},
         {"ObpTypeObjectType", Kdbg::kObpTypeObjectType},
         {"MmPfnDatabase", Kdbg::kMmPfnDatabase},
+        {"MmNumberOfPhysicalPages", Kdbg::kMmNumberOfPhysicalPages},
+        {"MmTotalCommitLimit", Kdbg::kMmTotalCommitLimit},
+        {"MmTotalCommittedPages", Kdbg::kMmTotalCommittedPages},
+        {"MmAvailablePages", Kdbg::kMmAvailablePages},
+        {"MmResidentAvailablePages", Kdbg::kMmResidentAvailablePages},
         {"NtBuildLab", Kdbg::kNtBuildLab},
         {"KiProcessorBlock", Kdbg::kKiProcessorBlock},
         {"MmPhysicalMemoryBlock", Kdbg::kMmPhysicalMemoryBlock},

@@ -41,6 +41,8 @@ struct Cpu {
   std::optional<dump::CpuState> state;
   // Where the registers come from: "QEMU note 1", "KPRCB.Context", "dump header"; empty: none.
   std::string state_from;
+  bool state_in_memory = false;  // they are what its CONTEXT in the dump's memory says
+  bool damaged = false;          // its KPCR is none: what lies at kprcb is something else
 };
 
 // A rung of a ladder that worked, for `info` and every report.

@@ -155,6 +155,7 @@ void StackMaker::go_on_in_x86(ThreadStack& out, std::optional<Registers32> regis
     end(text(thread ? thread->saved.error() : thread.error()));
     return;
   }
+  out.user_registers32 = registers;
   const Confidence trust = out.user_end.empty() ? Confidence::exact : Confidence::derived;
   const FindImage images = [&](VirtAddr va) { return user_image(side, space, va); };
   const Unwound u = unwind_x86(*registers, trust, *thread, space, images);
@@ -166,8 +167,12 @@ void StackMaker::go_on_in_user_mode(ThreadStack& out, Registers registers, u16 c
   out.user_registers = registers;
   UserSide& side = user_side(user.dtb, user.peb);
   if ((cs & 0xfff8) == (kCode32 & 0xfff8)) {
-    const Registers32 r{static_cast<u32>(registers.rip), static_cast<u32>(registers.gpr[dump::rsp]),
-                        static_cast<u32>(registers.gpr[dump::rbp])};
+    const Registers32 r{static_cast<u32>(registers.rip),
+                        static_cast<u32>(registers.gpr[dump::rsp]),
+                        static_cast<u32>(registers.gpr[dump::rbp]),
+                        static_cast<u32>(registers.gpr[dump::rbx]),
+                        static_cast<u32>(registers.gpr[dump::rsi]),
+                        static_cast<u32>(registers.gpr[dump::rdi])};
     go_on_in_x86(out, r, user);
     return;
   }

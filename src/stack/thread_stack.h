@@ -34,6 +34,8 @@ struct ThreadStack {
   // Where user mode goes on: what was saved of the non-volatile registers on the way through the kernel is in
   // here, so a value that user code keeps in one can be looked at.
   std::optional<Registers> user_registers;
+  // The same of the 32-bit part of a WOW64 thread.
+  std::optional<Registers32> user_registers32;
 };
 
 // Makes stacks for one target; keeps the modules of the processes it met.

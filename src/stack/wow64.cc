@@ -13,7 +13,7 @@ constexpr u64 kStackBase32 = 4, kStackLimit32 = 8, kSelf32 = 0x18, kPeb32 = 0x30
 // TEB.TlsSlots[1] of the 64-bit TEB: WOW64_TLS_CPURESERVED of the public phnt headers. It points to
 // {u16 Flags, u16 Machine} and the CONTEXT of x86 (winnt.h): offsets below are those of CONTEXT.
 constexpr u64 kCpuReserved = 0x1488, kContext = 4;
-constexpr u64 kEbp = 0xb4, kEip = 0xb8, kSegCs = 0xbc, kEsp = 0xc4;
+constexpr u64 kEdi = 0x9c, kEsi = 0xa0, kEbx = 0xa4, kEbp = 0xb4, kEip = 0xb8, kSegCs = 0xbc, kEsp = 0xc4;
 constexpr u16 kCode32 = 0x23;
 constexpr size_t kMostFrames = 512;
 constexpr u32 kLowestCode = 0x10000;  // nothing is ever mapped below
@@ -37,6 +37,9 @@ Result<Registers32> read_saved(const Source<VirtAddr>& space, VirtAddr teb, cons
   r.eip = TRY(memory::read<u32>(space, context + kEip));
   r.esp = TRY(memory::read<u32>(space, context + kEsp));
   r.ebp = TRY(memory::read<u32>(space, context + kEbp));
+  r.ebx = TRY(memory::read<u32>(space, context + kEbx));
+  r.esi = TRY(memory::read<u32>(space, context + kEsi));
+  r.edi = TRY(memory::read<u32>(space, context + kEdi));
   const u32 cs = TRY(memory::read<u32>(space, context + kSegCs));
   if ((cs & 0xffff) != kCode32 || r.eip < kLowestCode || r.esp < thread.stack_limit ||
       r.esp >= thread.stack_base)

@@ -8,6 +8,7 @@ namespace unhang::stack {
 
 struct Registers32 {
   u32 eip = 0, esp = 0, ebp = 0;
+  u32 ebx = 0, esi = 0, edi = 0;  // the other registers that functions keep
 };
 
 // The 32-bit side of a thread, from its 64-bit TEB.

@@ -2,33 +2,114 @@
 
 #include <algorithm>
 
+#include "waits/logon.h"
+
 namespace unhang::waits {
 
 namespace {
 
-// One instance of a program may wait for another one's mutex for hours; several that queue for it need it.
+// One instance of a program may wait for another one's mutex for hours; several that queue for it need it,
+// two when the owner works.
 constexpr size_t kCrowd = 3;
+// Processes of logon do not wait for long for answers and mutexes of one and the same other process, nor for
+// those of a thread that works.
+constexpr size_t kLogonCrowd = 2;
+constexpr u64 kFeltMs = 5000;
+// How long a wait for a resource can show to last, and some ticks; the first round is shorter. Who shows less
+// than that may just have come.
+constexpr u64 kRoundMs = 4100, kFirstRoundMs = 500;
 
 }  // namespace
 
 bool is_patient(std::string_view kind) {
   return kind == "Thread" || kind == "ProcessObject" || kind == "Mutant" || kind == "ALPC" ||
-         kind == "event" || kind == "work item";
+         kind == "event" || kind == "work item" || kind == "file object lock";
 }
 
-Graph::Graph(const World& world) : world_(world) {
-  std::unordered_map<VirtAddr, size_t> mutant_waiters;
+Graph::Graph(const World& world, const std::vector<VirtAddr>& named) : world_(world) {
   for (const Edge& e : world.edges) {
     if (e.to.is_null()) continue;
     out_[e.from].push_back(&e);
     in_[e.to].push_back(&e);
-    if (std::string_view(e.kind) == "Mutant" && ++mutant_waiters[e.object] >= kCrowd)
-      crowded_.insert(e.object);
   }
   for (const auto& [to, edges] : in_)
     if (!out_.contains(to)) heads_.push_back(to);
   std::sort(heads_.begin(), heads_.end());
+  find_ages();
+  find_crowds(named);
   find_cycles();
+}
+
+u64 Graph::own_wait_ms(VirtAddr thread) const {
+  const ThreadNode* t = world_.thread(thread);
+  return t == nullptr ? 0 : t->thread.waited_ms.value_or(0);
+}
+
+u64 Graph::held_up_ms(VirtAddr thread) const {
+  const auto it = ages_.find(thread);
+  return it == ages_.end() ? own_wait_ms(thread) : it->second;
+}
+
+// From the longest waits on: whoever is reached first is reached with the longest.
+void Graph::find_ages() {
+  std::vector<VirtAddr> owners;
+  for (const auto& [to, edges] : in_) owners.push_back(to);
+  std::sort(owners.begin(), owners.end(), [&](VirtAddr a, VirtAddr b) {
+    const u64 x = own_wait_ms(a), y = own_wait_ms(b);
+    return x != y ? x > y : a < b;
+  });
+  for (const VirtAddr owner : owners) {
+    const u64 age = held_up_ms(owner);
+    std::vector<VirtAddr> todo{owner};
+    while (!todo.empty()) {
+      const auto it = in_.find(todo.back());
+      todo.pop_back();
+      if (it == in_.end()) continue;
+      for (const Edge* e : it->second)
+        if (std::string_view(e->kind) == "ERESOURCE" && own_wait_ms(e->from) >= kFirstRoundMs &&
+            own_wait_ms(e->from) <= kRoundMs && held_up_ms(e->from) < age) {
+          ages_[e->from] = age;
+          todo.push_back(e->from);
+        }
+    }
+  }
+}
+
+// Waits for an answer or a mutex, which may last for hours by design, and do not here.
+void Graph::find_crowds(const std::vector<VirtAddr>& named) {
+  std::unordered_map<VirtAddr, size_t> mutant_waiters;
+  // By the process that must answer: which processes of logon wait for it.
+  std::unordered_map<VirtAddr, std::unordered_set<size_t>> logon_behind;
+  const auto at_logon = [&](const Edge& e) {
+    const ThreadNode* from = world_.thread(e.from);
+    const ProcessNode* p = from == nullptr ? nullptr : world_.process_of(*from);
+    return p != nullptr && is_on_logon_path(p->process.name) && own_wait_ms(e.from) >= kFeltMs;
+  };
+  const auto of_somebody = [](const Edge& e) {
+    const std::string_view kind = e.kind;
+    return kind == "Mutant" || kind == "ALPC";
+  };
+  const auto process_of = [&](VirtAddr thread) {
+    const ThreadNode* t = world_.thread(thread);
+    return t == nullptr ? VirtAddr() : t->thread.process;
+  };
+  for (const auto& [to, edges] : in_)
+    for (const Edge* e : edges) {
+      if (std::string_view(e->kind) == "Mutant") mutant_waiters[e->object]++;
+      if (of_somebody(*e) && at_logon(*e))
+        logon_behind[process_of(to)].insert(world_.thread(e->from)->process);
+    }
+  for (const auto& [to, edges] : in_) {
+    const ThreadNode* owner = world_.thread(to);
+    for (const Edge* e : edges) {
+      if (!of_somebody(*e)) continue;
+      const bool runs = owner != nullptr && owner->on_cpu();
+      if (mutant_waiters[e->object] >= (runs ? kCrowd - 1 : kCrowd) ||
+          std::ranges::find(named, e->from) != named.end() ||
+          (at_logon(*e) && (runs || logon_behind[process_of(to)].size() >= kLogonCrowd)))
+        impatient_.insert(e);
+    }
+  }
 }
 
 std::vector<const Edge*> Graph::out(VirtAddr thread) const {
@@ -61,10 +142,9 @@ Behind Graph::behind(VirtAddr thread) const {
       b.weakest = weaker(b.weakest, e->confidence);
       if (!seen.insert(e->from).second) continue;
       b.threads.push_back(e->from);
-      const ThreadNode* t = world_.thread(e->from);
-      const u64 waited = t == nullptr ? 0 : t->thread.waited_ms.value_or(0);
+      const u64 waited = held_up_ms(e->from);
       b.longest_ms = std::max(b.longest_ms, waited);
-      if (!is_patient(e->kind) || crowded_.contains(e->object)) {
+      if (!is_patient(e->kind) || impatient_.contains(e)) {
         b.impatient++;
         b.impatient_ms = std::max(b.impatient_ms, waited);
       }

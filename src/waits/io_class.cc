@@ -69,11 +69,18 @@ std::string_view name(IoClass c) {
   return "other";
 }
 
-std::string driver_short_name(const std::string& driver) {
-  std::string s = driver.substr(driver.find_last_of('\\') + 1);
-  std::transform(s.begin(), s.end(), s.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+namespace {
+
+std::string lower(std::string s) {
+  std::ranges::transform(s, s.begin(),
+                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   return s;
+}
+
+}  // namespace
+
+std::string driver_short_name(const std::string& driver) {
+  return lower(driver.substr(driver.find_last_of('\\') + 1));
 }
 
 bool is_known_storage(const std::string& driver) {
@@ -121,7 +128,7 @@ IoClass io_class(const IrpNode& irp) {
   if (at != nullptr && at->major == nt::kMjDeviceControl && answers_when_it_likes(irp, driver))
     return IoClass::open_ended;
   // A pipe on another machine is a pipe.
-  if (at != nullptr && at->major == nt::kMjRead && irp.file.find("\\pipe\\") != irp.file.npos)
+  if (at != nullptr && at->major == nt::kMjRead && lower(irp.file).find("\\pipe\\") != irp.file.npos)
     return IoClass::open_ended;
   if (in(kStorage, driver)) return IoClass::storage;
   if (in(kNetworkFs, driver)) return IoClass::network;

@@ -65,6 +65,22 @@ std::vector<StackWord> user_stack_words(const World& world, const ThreadNode& t)
   return out;
 }
 
+std::vector<StackWord> user_stack_words32(const World& world, const ThreadNode& t) {
+  std::vector<StackWord> out;
+  const ProcessNode* p = world.process_of(t);
+  if (!t.stack.user_registers32 || p == nullptr) return out;
+  const stack::Registers32& r = *t.stack.user_registers32;
+  for (const u32 value : {r.ebx, r.esi, r.edi, r.ebp})
+    if (value != 0) out.push_back({VirtAddr(), VirtAddr(value)});
+  const VirtAddr from(r.esp & ~u32{3});
+  std::vector<u8> bytes(kMostUserStack);
+  const memory::Some some =
+      memory::read_some(world.target().space(p->process.dtb), from, std::span<u8>(bytes));
+  const ByteView b(bytes.data(), some.size);
+  for (u64 at = 0; at + 4 <= b.size(); at += 4) out.push_back({from + at, VirtAddr(b.at<u32>(at))});
+  return out;
+}
+
 std::vector<std::vector<Reference>> find_references(const World& world, const std::vector<Range>& ranges) {
   std::vector<std::vector<Reference>> found(ranges.size());
   if (ranges.empty()) return found;

@@ -22,6 +22,9 @@ std::vector<StackWord> kernel_stack_words(const World& world, const ThreadNode& 
 // front (at is null for them).
 std::vector<StackWord> user_stack_words(const World& world, const ThreadNode& thread);
 
+// The same of the 32-bit stack of a WOW64 thread: its doublewords. Empty for other threads.
+std::vector<StackWord> user_stack_words32(const World& world, const ThreadNode& thread);
+
 // Which threads keep values between `low` and `high` of each range on their kernel stacks: one pass over all
 // stacks. Idle threads are left out, and what lies on the range's own stack.
 struct Range {

@@ -81,6 +81,7 @@ void World::read_processes() {
            true});
     processes.push_back({.process = std::move(*p)});
     processes.back().idle_process = processes.back().process.pid == 0;
+    processes.back().threads_torn = !processes.back().process.thread_walk.complete();
   }
 }
 
@@ -112,7 +113,9 @@ void World::read_threads() {
   for (const ProcessNode& p : processes) count += p.process.threads.size();
   threads.reserve(count);
   for (size_t i = 0; i < processes.size(); i++)
-    for (const VirtAddr va : std::vector<VirtAddr>(processes[i].process.threads)) add_thread(va, i);
+    for (const VirtAddr va : std::vector<VirtAddr>(processes[i].process.threads))
+      processes[i].threads_torn |= !add_thread(va, i);
+  complete_threads();
   for (const nt::Cpu& cpu : target_.cpus()) {
     // A current thread that no list led to: its process's list is broken.
     if (!is_kernel(cpu.current_thread) || !add_thread(cpu.current_thread, SIZE_MAX)) continue;
@@ -122,6 +125,33 @@ void World::read_threads() {
   }
   for (ThreadNode& t : threads)
     if (const ProcessNode* p = process_of(t); p != nullptr && p->idle_process) t.idle_thread = true;
+}
+
+// Threads that a broken list does not lead to: the table of client ids has every thread. It is a handle table
+// whose entries point to the objects themselves (WinDbg's !process and volatility's psxview read it so).
+void World::complete_threads() {
+  if (std::ranges::none_of(processes, &ProcessNode::threads_torn)) return;
+  const auto table = target_.pointer_at("PspCidTable");
+  const auto body = target_.bind(nt::OBJECT_HEADER::Body);
+  if (!table || !body || !is_kernel(*table)) return;
+  const nt::HandleWalk walk = objects_.handles(*table);
+  size_t found = 0;
+  bool all = walk.gaps.empty() && !walk.handles.empty();
+  for (const nt::Handle& h : walk.handles) {
+    const VirtAddr va = h.object - body->offset;
+    if (thread_index_.contains(va)) continue;
+    all &= memory::read<u8>(target_.kernel(), va).has_value();
+    if (!nt::is_thread(target_, va)) continue;
+    const auto t = nt::read_thread(target_, va);
+    if (t && t->tid == h.value && add_thread(va, SIZE_MAX)) found++;
+  }
+  if (found != 0)
+    gaps.push_back({"threads", hex(*table),
+                    fmt::format("{} found in the table of client ids (PspCidTable) only",
+                                counted(found, "thread was", "threads were")),
+                    true});
+  if (all)
+    for (ProcessNode& p : processes) p.threads_torn = false;
 }
 
 ThreadNode* World::find_or_adopt(VirtAddr va) {
@@ -360,7 +390,27 @@ void World::add_wait(ThreadNode& t, Wait wait) {
   t.waits.push_back(std::move(wait));
 }
 
+namespace {
+
+// Whether a thread waits for any of several objects, the given one among them: no one of them is what it
+// depends on. Its own timer, the time-out, is none of them.
+bool one_of_several(const nt::Target& target, const ThreadNode& t, VirtAddr object) {
+  constexpr u8 kWaitAny = 1;
+  const auto timer = nt::Object(target, t.thread.address).address(nt::KTHREAD::Timer);
+  bool named = false, others = false;
+  for (const nt::WaitBlock& b : t.thread.wait_blocks) {
+    if (b.wait_type != kWaitAny) return false;
+    named |= b.object == object;
+    others |= b.object != object && (!timer || b.object != *timer);
+  }
+  return named && others;
+}
+
+}  // namespace
+
 void World::add_edge(Edge edge) {
+  if (const ThreadNode* t = thread(edge.from); t != nullptr && one_of_several(target_, *t, edge.object))
+    edge.confidence = weaker(edge.confidence, Confidence::heuristic);
   const auto [it, added] =
       edge_index_.try_emplace({edge.from.value(), edge.to.value(), edge.object.value()}, edges.size());
   if (added) {

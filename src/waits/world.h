@@ -28,6 +28,7 @@ struct ProcessNode {
   std::vector<size_t> threads;  // indexes into World::threads
   std::vector<nt::Handle> handles;
   bool idle_process = false;
+  bool threads_torn = false;  // some of its threads may be on no list that could be read
 };
 
 // Where a wait leads.
@@ -96,7 +97,7 @@ struct Lock {
   const char* kind = "";
   std::string name;                   // symbol, or the object's name
   std::vector<std::string> protects;  // files and directories that it guards
-  const char* mode = "free";          // "exclusive", "shared", "free"
+  const char* mode = "free";          // "exclusive", "shared", "free"; empty: nothing says
   u32 contention = 0;
   std::vector<LockOwner> owners;
   std::vector<LockWaiter> waiters;
@@ -203,6 +204,7 @@ class World {
   void read_threads();
   void read_stacks();
   bool add_thread(VirtAddr va, size_t process);
+  void complete_threads();
   void read_irps();
   void read_irps_of(size_t thread);
   void add_irp(size_t thread, VirtAddr va);

@@ -1,6 +1,7 @@
 // unhang convert: any dump into one that WinDbg opens, running threads' registers included; or into a form
 // that other tools read.
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <filesystem>
 #include <memory>
 
@@ -32,29 +33,75 @@ void add_written(Node& n, const dump::Written& w) {
                                         w.copied.unreadable_pages == 1 ? "is" : "are")}));
   if (w.copied.lost_patches != 0)
     n["gaps"].add(gap_node({"state of the processors", "",
-                            fmt::format("{} lies outside of the pages that are written",
-                                        counted(w.copied.lost_patches, "piece", "pieces"))}));
+                            fmt::format("{} outside of the pages that are written",
+                                        counted(w.copied.lost_patches, "piece lies", "pieces lie"))}));
+}
+
+// A file that cannot be made where the user wants it is his; what happens to it later is the machine's.
+int complain_of_output(const Options& o, const Error& e) {
+  complain(fmt::format("{}: {}", o.out, text(e)));
+  const bool users = e.why != Why::io || e.os_error == ENOENT || e.os_error == ENOTDIR ||
+                     e.os_error == EACCES || e.os_error == EROFS || e.os_error == EISDIR ||
+                     e.os_error == ENAMETOOLONG;
+  return users ? kUserError : kMachineError;
+}
+
+int complain_of_dump(const Options& o, const Error& e) {
+  complain(fmt::format("{}: {}", o.common.dump, text(e)));
+  return e.why == Why::io ? kMachineError : kUserError;
+}
+
+// A crash dump has the registers in Windows' own memory; for the notes of an ELF core the processor's KPCR
+// must be where GS points.
+std::vector<dump::CpuState> registers_of_windows(const Options& o) {
+  int status = kDone;
+  std::vector<dump::CpuState> out;
+  const auto session = open_session(o.common, status);
+  if (!session) return out;
+  for (const nt::Cpu& cpu : session->target().cpus()) {
+    if (!cpu.state) continue;
+    dump::CpuState s = *cpu.state;
+    if (s.user_mode())
+      s.kernel_gs_base = cpu.kpcr.value();
+    else
+      s.gs.base = cpu.kpcr.value();
+    if (s.cr3 == 0) s.cr3 = session->target().place().dtb.value();
+    s.has_control = true;
+    out.push_back(s);
+  }
+  return out;
 }
 
 // Forms without anything of Windows in them: any guest's dump will do.
-Result<Node> convert_plain(const Options& o) {
-  dump::DumpFile d =
-      TRY(dump::open_dump(o.common.dump, {.progress = progress_line(), .spool = o.common.target.dump.spool}));
+int convert_plain(const Options& o) {
+  const auto opened =
+      dump::open_dump(o.common.dump, {.progress = progress_line(), .spool = o.common.target.dump.spool});
+  if (!opened) return complain_of_dump(o, opened.error());
+  const dump::DumpFile& d = *opened;
   if (!d.physical)
-    return fail(
-        Error{.why = Why::unsupported, .detail = "a triage dump holds no physical memory to convert"});
+    return complain_of_dump(
+        o, Error{.why = Why::unsupported, .detail = "a triage dump holds no physical memory to convert"});
   Node n = Node::shaped("converted");
   n["output"] = o.out;
   n["gaps"] = gaps_node(d.gaps);
   const auto ranges = dump::whole_pages(d.physical->ranges());
-  add_written(n, TRY(o.to == "elf" ? dump::write_elf_core(o.out, *d.physical, ranges, d.cpus, progress_line())
-                                   : dump::write_raw(o.out, *d.physical, ranges, progress_line())));
-  return n;
+  std::vector<dump::CpuState> cpus = d.cpus;
+  if (o.to == "elf" && cpus.empty() && d.header) cpus = registers_of_windows(o);
+  const auto written = o.to == "elf" ? dump::write_elf_core(o.out, *d.physical, ranges, cpus, progress_line())
+                                     : dump::write_raw(o.out, *d.physical, ranges, progress_line());
+  if (!written) return complain_of_output(o, written.error());
+  add_written(n, *written);
+  return output(n, o.common);
 }
 
-Result<Node> convert_to_crash_dump(const Session& session, const Options& o) {
-  const nt::Target& t = session.target();
-  nt::CrashParts parts = TRY(nt::crash_parts(t, o.cpu));
+int convert_to_crash_dump(const Options& o) {
+  int status = kDone;
+  const auto session = open_session(o.common, status);
+  if (!session) return status;
+  const nt::Target& t = session->target();
+  const auto made = nt::crash_parts(t, o.cpu);
+  if (!made) return complain_of_dump(o, made.error());
+  const nt::CrashParts& parts = *made;
   Node n = Node::shaped("converted");
   n["output"] = o.out;
   n["build"] = t.build();
@@ -67,30 +114,24 @@ Result<Node> convert_to_crash_dump(const Session& session, const Options& o) {
   const auto type = o.to == "bitmap"     ? dump::CrashType::bitmap
                     : o.to == "complete" ? dump::CrashType::complete
                                          : dump::CrashType::automatic;
-  add_written(n, TRY(dump::write_crash_dump(o.out, *t.physical(), parts.ranges, parts.header, parts.patches,
-                                            type, progress_line())));
-  return n;
+  const auto written = dump::write_crash_dump(o.out, *t.physical(), parts.ranges, parts.header, parts.patches,
+                                              type, progress_line());
+  if (!written) return complain_of_output(o, written.error());
+  add_written(n, *written);
+  return output(n, o.common);
 }
 
 int run(const Options& o) {
-  int status = kDone;
+  if (o.out == "-") {
+    complain("-o -: a dump is written with gaps and out of order: name a file, not standard output");
+    return kUserError;
+  }
   // Before a compressed dump is unpacked for nothing; the writers look at the other files of a dump.
   if (std::error_code none; std::filesystem::equivalent(o.common.dump, o.out, none)) {
     complain(fmt::format("{}: this is the dump itself: name another output", o.out));
     return kUserError;
   }
-  if (o.to == "elf" || o.to == "raw") {
-    const auto n = convert_plain(o);
-    if (n) return output(*n, o.common);
-    complain(fmt::format("{}: {}", o.common.dump, text(n.error())));
-    return n.error().why == Why::io ? kMachineError : kUserError;
-  }
-  const auto session = open_session(o.common, status);
-  if (!session) return status;
-  const auto n = convert_to_crash_dump(*session, o);
-  if (n) return output(*n, o.common);
-  complain(fmt::format("{}: {}", o.out, text(n.error())));
-  return n.error().why == Why::io ? kMachineError : kUserError;
+  return o.to == "elf" || o.to == "raw" ? convert_plain(o) : convert_to_crash_dump(o);
 }
 
 void set_up(CLI::App& app, int& status) {

@@ -2,6 +2,7 @@
 #include "app/views/view.h"
 #include "base/format.h"
 #include "nt/objects/irp.h"
+#include "waits/spin.h"
 
 namespace unhang::app {
 
@@ -45,7 +46,7 @@ Node cpus_node(const World& w) {
     n["process"] = p == nullptr ? Node() : Node(p->process.name);
     n["pid"] = t == nullptr ? Node() : Node(t->thread.pid);
     n["tid"] = t == nullptr ? Node() : Node(t->thread.tid);
-    const bool idle = t != nullptr && t->idle_thread;
+    const bool idle = t != nullptr && t->idle_thread && !waits::in_deferred_procedure(w, *t);
     n["mode"] = idle                     ? Node("idle")
                 : !cpu.state             ? Node()
                 : cpu.state->user_mode() ? Node("user")
@@ -70,7 +71,7 @@ Node locks_node(const World& w) {
     n["name"] = or_null(l.name);
     n["protects"] = Node::list();
     for (const std::string& p : l.protects) n["protects"].add(p);
-    n["mode"] = l.mode;
+    n["mode"] = or_null(l.mode);
     n["contention"] = l.contention;
     n["owners"] = Node::list();
     for (const waits::LockOwner& o : l.owners) {

@@ -9,6 +9,7 @@
 #include "diagnose/rule.h"
 #include "nt/objects/irp.h"
 #include "waits/io_class.h"
+#include "waits/spin.h"
 
 namespace unhang::diagnose {
 
@@ -45,10 +46,11 @@ std::string what_runs(const Context& c) {
   for (const nt::Cpu& cpu : c.world.target().cpus()) {
     const ThreadNode* t = c.world.thread(cpu.current_thread);
     if (t == nullptr) continue;
-    s += fmt::format(
-        "{}CPU {} {}", s.empty() ? "" : ", ", cpu.number,
-        t->idle_thread ? "is idle"
-                       : fmt::format("runs {} (priority {})", c.who(cpu.current_thread), t->thread.priority));
+    s += fmt::format("{}CPU {} {}", s.empty() ? "" : ", ", cpu.number,
+                     waits::in_deferred_procedure(c.world, *t) ? "is in a deferred procedure (DPC)"
+                     : t->idle_thread ? "is idle"
+                                      : fmt::format("runs {} (priority {})", c.who(cpu.current_thread),
+                                                    t->thread.priority));
   }
   return s;
 }
@@ -123,16 +125,23 @@ std::vector<Holder> holders_of(const Context& c, const std::string& directory,
   return out;
 }
 
-// Which directory the owner works in: the file it works on is the directory that its lock guards, or lies in
-// it.
-std::string directory_of(const Context& c, const Work& work, const std::vector<ChainLink>& chain) {
-  if (work.file == nullptr) return {};
+// Which directory the owner works in, for requests that work on one: opening, renaming and deleting walk the
+// directory of the file, listing walks the one that it is for.
+std::string directory_of(const Work& work) {
+  const nt::IrpStackLocation* at = work.irp == nullptr ? nullptr : work.irp->irp.current();
+  if (work.file == nullptr || at == nullptr) return {};
   const std::string path = work.file->file.full_path();
-  for (const ChainLink& link : chain)
-    if (const Lock* lock = c.world.lock(link.object, link.owner))
-      for (const std::string& p : lock->protects)
-        if (p == path || p == parent_of(path)) return p;
-  return parent_of(path);
+  switch (at->major) {
+    case nt::kMjCreate:
+    case nt::kMjSetInformation:
+    case nt::kMjCleanup:
+    case nt::kMjClose:
+      return parent_of(path);
+    case nt::kMjDirectoryControl:
+      return path;
+    default:
+      return {};
+  }
 }
 
 void describe_directory(Context& c, Finding& f, const std::string& directory, const Work& work) {
@@ -176,7 +185,7 @@ void describe_directory(Context& c, Finding& f, const std::string& directory, co
   f.directory = std::move(d);
 }
 
-std::vector<std::string> advice_for(const Finding& f, const Work& work, bool starved) {
+std::vector<std::string> advice_for(const Finding& f, const Work& work, bool starved, bool foreign) {
   if (starved)
     return {
         "It could go on but gets no processor: see which threads run at which priority (`!running -it`) and "
@@ -184,7 +193,7 @@ std::vector<std::string> advice_for(const Finding& f, const Work& work, bool sta
         "Where the processors are idle or Windows' own boost after four seconds did not help, the guest "
         "itself "
         "gets too little time: look at steal time and CPU limits on the host."};
-  if (!f.directory && work.irp == nullptr && !f.culprit.driver.empty())
+  if (foreign)
     return {
         fmt::format("It is in {}, which is not Windows' own: update that driver or take it out for a test; "
                     "its maker needs the stack.",
@@ -253,25 +262,32 @@ void describe_locks(Context& c, const Owner& o, Finding& f) {
   const auto waiters = [](const Lock& lock) {
     return counted(lock.waiters.size(), "thread waits", "threads wait");
   };
+  const auto mode = [](const Lock& lock) {
+    return *lock.mode == 0 ? std::string() : fmt::format(" {}", lock.mode);
+  };
+  // Few kinds of lock count it.
+  const auto contention = [](const Lock& lock) {
+    return lock.contention == 0 ? std::string() : fmt::format(", contention count {}", lock.contention);
+  };
   for (const waits::Held& h : c.graph.held_by(head))
     if (const Lock* lock = c.world.lock(h.object, head)) {
       const std::string name = !lock->protects.empty() ? lock->protects.front() : lock->name;
       f.evidence.push_back(
           c.about_lock(*lock,
-                       fmt::format("{} {}{} is held {} by {}; {} for it, contention count {}", lock->kind,
-                                   lock->address, name.empty() ? "" : " (" + name + ")", lock->mode,
-                                   c.who(head), waiters(*lock), lock->contention),
+                       fmt::format("{} {}{} is held{} by {}; {} for it{}", lock->kind, lock->address,
+                                   name.empty() ? "" : " (" + name + ")", mode(*lock), c.who(head),
+                                   waiters(*lock), contention(*lock)),
                        lock->confidence));
     }
   for (const ChainLink& link : o.chain)
     if (link.owner != head)
       if (const Lock* lock = c.world.lock(link.object, link.owner))
-        f.evidence.push_back(c.about_lock(
-            *lock,
-            fmt::format("{} {}{} is held {} by {}, which itself waits; {} for it, contention count {}",
-                        lock->kind, lock->address, link.name.empty() ? "" : " (" + link.name + ")",
-                        lock->mode, c.who(link.owner), waiters(*lock), lock->contention),
-            link.confidence));
+        f.evidence.push_back(
+            c.about_lock(*lock,
+                         fmt::format("{} {}{} is held{} by {}, which itself waits; {} for it{}", lock->kind,
+                                     lock->address, link.name.empty() ? "" : " (" + link.name + ")",
+                                     mode(*lock), c.who(link.owner), waiters(*lock), contention(*lock)),
+                         link.confidence));
 }
 
 void describe_owner(Context& c, const Owner& o, Finding& f) {
@@ -284,7 +300,8 @@ void describe_owner(Context& c, const Owner& o, Finding& f) {
                              : ", not waiting",
           o.thread.stack.symbols.empty() ? "" : fmt::format(": at {}", o.thread.stack.symbols.front())),
       Confidence::exact));
-  if (o.thread.thread.state == nt::ThreadState::running && !o.thread.on_cpu()) {
+  if (o.thread.thread.state == nt::ThreadState::running && !o.thread.on_cpu() &&
+      !c.world.target().cpus().empty()) {
     f.confidence = weaker(f.confidence, Confidence::heuristic);
     f.evidence.push_back(
         {.text = "no processor runs it, although its state says so: the dump is not of one instant",
@@ -295,25 +312,36 @@ void describe_owner(Context& c, const Owner& o, Finding& f) {
   if (o.starved)
     f.evidence.push_back(
         {.text = what_runs(c), .confidence = Confidence::exact, .reads = {}, .check = "!running -it"});
-  if (o.behind.longest_ms < 10'000)
+  if (o.behind.longest_ms < 10'000) {
+    const bool resource =
+        std::ranges::any_of(o.chain, [](const ChainLink& l) { return l.kind == "ERESOURCE"; });
     f.evidence.push_back(
-        {.text = fmt::format("the longest wait is {}: the lock changes hands, this is no deadlock",
-                             duration(o.behind.longest_ms)),
+        {.text = fmt::format(
+             "the longest wait is {}, and {} does not wait: this is no deadlock{}{}",
+             duration(o.behind.longest_ms), c.who(head),
+             o.contention >= kHugeContention
+                 ? fmt::format("; the lock changes hands all the time (contention count {})", o.contention)
+                 : "",
+             resource ? "; a wait for a resource begins anew every four seconds, so all in all "
+                        "they may have waited longer"
+                      : ""),
          .confidence = Confidence::derived,
          .reads = {},
          .check = ""});
+  }
 }
 
 void describe_work(Context& c, const Owner& o, Finding& f) {
   const IrpNode* irp = o.work.irp;
   if (irp == nullptr) return;
-  f.culprit.driver = irp->driver;
+  // Whose code the thread is in says more than where its request lies.
+  if (f.culprit.driver.empty()) f.culprit.driver = irp->driver;
   f.culprit.file = irp->file;
   f.evidence.push_back(c.about_irp(
       irp->irp.address,
       fmt::format("it works on {} {} in {}: {}", irp->major, irp->irp.address, irp->driver, irp->file),
       irp->irp.consistent ? Confidence::exact : Confidence::heuristic));
-  if (const std::string directory = directory_of(c, o.work, o.chain); !directory.empty())
+  if (const std::string directory = directory_of(o.work); !directory.empty())
     describe_directory(c, f, directory, o.work);
 }
 
@@ -323,6 +351,9 @@ Finding finding_of(Context& c, const Owner& o) {
   if (o.patient()) f.confidence = weaker(f.confidence, Confidence::heuristic);
   f.chain = o.chain;
   f.culprit = c.culprit(head);
+  // The innermost driver on the stack is the deferred procedure's, not the thread's.
+  if (o.thread.cpu && waits::in_deferred_procedure(c.world, o.thread)) f.culprit.driver.clear();
+  const bool foreign = !f.culprit.driver.empty();
   f.waiting = o.behind.threads;
   f.longest_ms = o.behind.longest_ms;
   describe_locks(c, o, f);
@@ -330,14 +361,12 @@ Finding finding_of(Context& c, const Owner& o) {
   describe_work(c, o, f);
   if (auto e = c.why_holder(o.chain, head)) f.evidence.push_back(std::move(*e));
   f.title = fmt::format(
-      "{} is {}{} and {} {}; {} behind it, the longest for {}", c.who(head), o.state,
-      o.work.irp != nullptr      ? fmt::format(" in {} on {}", o.work.irp->major, o.work.irp->file)
-      : f.culprit.driver.empty() ? ""
-                                 : fmt::format(" in {}", f.culprit.driver),
-      o.chain.empty() ? "holds" : holds(o.chain.back()),
-      o.chain.empty() ? "a lock" : held_thing(o.chain.back()),
+      "{} is {}{}{} and {}; {} behind it, the longest for {}", c.who(head), o.state,
+      foreign ? fmt::format(" in {}", f.culprit.driver) : "",
+      o.work.irp == nullptr ? "" : fmt::format(" in {} on {}", o.work.irp->major, o.work.irp->file),
+      o.chain.empty() ? "holds a lock" : role_of(o.chain.back()),
       counted(o.behind.threads.size(), "thread waits", "threads wait"), duration(o.behind.longest_ms));
-  f.advice = advice_for(f, o.work, o.starved.has_value());
+  f.advice = advice_for(f, o.work, o.starved.has_value(), foreign);
   f.on_symptom = c.touches_entry(head, o.behind.threads);
   f.score = (o.patient() ? 3 : 10) + c.weight(o.behind.threads);
   return f;
@@ -359,7 +388,9 @@ void find(Context& c, std::vector<Finding>& findings) {
     if (!matters(c, o)) continue;
     o.work = work_of(c, *t);
     o.starved = starved_ms(c, *t);
-    o.state = t->cpu      ? fmt::format("RUNNING on CPU {}", *t->cpu)
+    const bool interrupted = t->cpu && waits::in_deferred_procedure(c.world, *t);
+    o.state = interrupted ? fmt::format("interrupted by a deferred procedure (DPC) on CPU {}", *t->cpu)
+              : t->cpu    ? fmt::format("RUNNING on CPU {}", *t->cpu)
               : o.starved ? fmt::format("Ready for {} at priority {} and gets no processor",
                                         duration(*o.starved), t->thread.priority)
                           : std::string(nt::name(t->thread.state));

@@ -79,9 +79,18 @@ void finish(Context& c, Finding& f, VirtAddr thread, std::vector<VirtAddr> starv
          .reads = {},
          .check = "!ready"});
   suffering.insert(suffering.end(), starved.begin(), starved.end());
-  std::sort(suffering.begin(), suffering.end());
-  suffering.erase(std::unique(suffering.begin(), suffering.end()), suffering.end());
+  suffering = c.graph.with_behind(std::move(suffering));
   f.chain = c.chain_to(thread);
+  // Who is ready here may hold what others wait for.
+  for (const VirtAddr s : starved)
+    if (f.chain.empty() && !c.graph.behind(s).threads.empty()) {
+      f.chain = c.chain_to(s);
+      f.chain.push_back({.waiters = {s},
+                         .kind = "processor",
+                         .name = fmt::format("CPU {}", cpu),
+                         .longest_ms = starved_ms,
+                         .confidence = Confidence::derived});
+    }
   f.advice = {
       "One look cannot tell a short spin from an endless one: take a second dump ten seconds later. The "
       "same CPU at the same place is the cause.",
@@ -190,8 +199,7 @@ bool spins_for_lock(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::ve
   if (std::ranges::all_of(f.waiting, [&](VirtAddr w) { return w == t.thread.address; }) &&
       c.world.clock().tick_count && spins_ms < kStarvedMs)
     return true;
-  f.score =
-      15 + c.weight(c.graph.behind(cause.thread.address).threads) + static_cast<double>(f.waiting.size());
+  f.score = 15 + c.weight(f.waiting);
   findings.push_back(std::move(f));
   return true;
 }
@@ -240,7 +248,7 @@ void loops(Context& c, const nt::Cpu& cpu, const ThreadNode& t, std::vector<Find
   if (in_dpc) add_active_dpc(c, cpu, f);
   finish(c, f, t.thread.address, std::move(starved), starved_ms, cpu.number);
   f.title += counted(f.waiting.size(), "thread suffers", "threads suffer");
-  f.score = 14 + c.weight(behind.threads) + static_cast<double>(f.waiting.size());
+  f.score = 14 + c.weight(f.waiting);
   findings.push_back(std::move(f));
 }
 

@@ -163,7 +163,7 @@ Finding finding_of(Context& c, const std::vector<VirtAddr>& cycle) {
                   : fmt::format("; {} behind it", counted(behind, "more thread waits", "more threads wait")));
   f.advice = advice_for(c, f, cycle, may_end);
   f.on_symptom = c.touches_entry(cycle.front(), suffering);
-  f.score = 50 + c.weight(suffering);
+  f.score = 70 + c.weight(suffering);
   f.waiting = std::move(suffering);
   return f;
 }

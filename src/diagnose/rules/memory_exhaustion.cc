@@ -47,7 +47,8 @@ void find(Context& c, std::vector<Finding>& findings) {
                     duration(t->thread.waited_ms.value_or(0)), nt::wait_reason_name(t->thread.wait_reason)),
         Confidence::exact));
   }
-  const Confidence from_symbols = Confidence::exact;
+  const Confidence from_symbols =
+      c.world.target().layouts().exact() != nullptr ? Confidence::exact : Confidence::derived;
   if (m.available)
     f.evidence.push_back({.text = fmt::format("available memory: {}{}", mib(*m.available),
                                               m.physical ? fmt::format(" of {}", mib(*m.physical)) : ""),

@@ -68,8 +68,8 @@ void orphaned_locks(Context& c, std::vector<Finding>& findings) {
     f.chain.push_back(std::move(link));
     f.evidence.push_back(
         c.about_lock(lock,
-                     fmt::format("{} {} is held {} by {} and has {}, the longest for {}", lock.kind,
-                                 lock.address, lock.mode, who,
+                     fmt::format("{} {} is held{}{} by {} and has {}, the longest for {}", lock.kind,
+                                 lock.address, *lock.mode == 0 ? "" : " ", lock.mode, who,
                                  counted(lock.waiters.size(), "waiter", "waiters"), duration(f.longest_ms)),
                      f.confidence));
     if (terminated)

@@ -23,9 +23,8 @@ void find(Context& c, std::vector<Finding>& findings) {
     f.culprit = c.culprit(head);
     f.waiting = behind.threads;
     f.longest_ms = behind.longest_ms;
-    const std::string held = f.chain.empty() ? "what others wait for" : held_thing(f.chain.back());
-    f.title = fmt::format("{} is suspended and {} {}; {} behind it, the longest for {}", c.who(head),
-                          f.chain.empty() ? "holds" : holds(f.chain.back()), held,
+    f.title = fmt::format("{} is suspended and {}; {} behind it, the longest for {}", c.who(head),
+                          f.chain.empty() ? "holds what others wait for" : role_of(f.chain.back()),
                           counted(behind.threads.size(), "thread waits", "threads wait"),
                           duration(behind.longest_ms));
     f.evidence.push_back(c.about_thread(

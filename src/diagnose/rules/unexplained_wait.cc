@@ -12,6 +12,8 @@ namespace {
 
 constexpr u64 kLongMs = 2000;
 constexpr u64 kHungWindowMs = 5000;  // when Windows itself says "Not responding"
+// A place without a cause is worth less than a cause, and still less with nobody to look at.
+constexpr double kOfACause = 0.5, kWithoutAnybody = 0.15;
 
 // Kinds whose holder may be unknown although there is one.
 bool holder_may_be_unknown(std::string_view kind) {
@@ -20,10 +22,10 @@ bool holder_may_be_unknown(std::string_view kind) {
          kind == "event" || kind == "ALPC" || kind == "window message";
 }
 
-// What the thread at the end of a chain has to do with its last link: "holds C:\Windows\Temp".
-std::string role_of(const ChainLink& link) {
-  if (link.kind == "Thread" || link.kind == "ProcessObject") return "must end";
-  return fmt::format("{} {}", link.kind == "ALPC" ? "must answer" : holds(link), held_thing(link));
+// Ready, but for its kernel stack or its process, which must be read from the page file first.
+bool swapped_out(const ThreadNode& t) {
+  return t.thread.state == nt::ThreadState::transition ||
+         t.thread.state == nt::ThreadState::waiting_for_process_in_swap;
 }
 
 void broken_chains(Context& c, std::vector<Finding>& findings) {
@@ -31,8 +33,10 @@ void broken_chains(Context& c, std::vector<Finding>& findings) {
     const ThreadNode* t = c.world.thread(head);
     if (t == nullptr && !c.world.alive(head)) continue;  // an orphaned lock's owner
     const waits::WaitNature nature = t == nullptr ? waits::WaitNature::event : t->nature();
-    if (t != nullptr && (!t->waiting() || nature == waits::WaitNature::io ||
-                         nature == waits::WaitNature::lock || nature == waits::WaitNature::suspended))
+    const bool swapped = t != nullptr && swapped_out(*t);
+    if (t != nullptr && !swapped &&
+        (!t->waiting() || nature == waits::WaitNature::io || nature == waits::WaitNature::lock ||
+         nature == waits::WaitNature::suspended))
       continue;
     const waits::Behind behind = c.graph.behind(head);
     if (behind.impatient_ms < kLongMs) continue;
@@ -48,6 +52,9 @@ void broken_chains(Context& c, std::vector<Finding>& findings) {
     std::string what = "waits for something that the dump does not explain";
     if (t == nullptr)
       what = "cannot be read";
+    else if (swapped)
+      what = fmt::format("could go on, but its stack or its process is swapped out (state {})",
+                         nt::name(t->thread.state));
     else if (!t->waits.empty())
       what =
           fmt::format("waits for a {}{}", t->waits.front().kind,
@@ -67,7 +74,7 @@ void broken_chains(Context& c, std::vector<Finding>& findings) {
         "for. A second dump ten seconds later tells "
         "whether it still waits for the same."};
     f.on_symptom = c.touches_entry(head, behind.threads);
-    f.score = 5 + c.weight(behind.threads);
+    f.score = 5 + kOfACause * c.weight(behind.threads);
     findings.push_back(std::move(f));
   }
 }
@@ -90,9 +97,7 @@ void unknown_holders(Context& c, std::vector<Finding>& findings) {
     Finding f{.rule = "unexplained-wait", .verdict = "unknown", .confidence = Confidence::heuristic};
     ChainLink link{.waiters = g.waiters, .object = g.edge->object, .kind = g.edge->kind};
     std::vector<VirtAddr> suffering = c.graph.with_behind(g.waiters);
-    for (const VirtAddr w : g.waiters)
-      if (const ThreadNode* t = c.world.thread(w))
-        f.longest_ms = std::max(f.longest_ms, t->thread.waited_ms.value_or(0));
+    for (const VirtAddr w : g.waiters) f.longest_ms = std::max(f.longest_ms, c.graph.held_up_ms(w));
     // A client may wait for its server as long as it likes, and an event is signalled when it is; what
     // counts is who is behind.
     const bool ordinary = kind == "ALPC" || kind == "event" || kind == "oplock" ||
@@ -115,9 +120,11 @@ void unknown_holders(Context& c, std::vector<Finding>& findings) {
       f.culprit = c.culprit(first.thread);
       f.confidence = g.edge->candidates.size() == 1 ? first.confidence : Confidence::guess;
     }
-    f.title = fmt::format("{} for {} {}{}, the longest for {}; who must end that is not recorded: {}",
-                          counted(suffering.size(), "thread waits", "threads wait"), kind, g.edge->object,
+    const size_t behind = suffering.size() - g.waiters.size();
+    f.title = fmt::format("{} for {} {}{}, the longest for {}{}; who must end that is not recorded: {}",
+                          counted(g.waiters.size(), "thread waits", "threads wait"), kind, g.edge->object,
                           link.name.empty() ? "" : fmt::format(" ({})", link.name), duration(f.longest_ms),
+                          behind == 0 ? "" : fmt::format(", {} behind", counted(behind, "more", "more")),
                           g.edge->candidates.empty()
                               ? std::string("no candidate was found")
                               : counted(g.edge->candidates.size(), "candidate", "candidates"));
@@ -132,7 +139,7 @@ void unknown_holders(Context& c, std::vector<Finding>& findings) {
                : "Look at the stacks of the candidates: the one inside of the component that uses this lock "
                  "is the holder. A second dump ten seconds later shows who still is."};
     f.on_symptom = c.touches_entry(g.waiters.front(), suffering);
-    f.score = 4 + c.weight(suffering);
+    f.score = 4 + (g.edge->candidates.empty() ? kWithoutAnybody : kOfACause) * c.weight(suffering);
     f.waiting = std::move(suffering);
     findings.push_back(std::move(f));
   }

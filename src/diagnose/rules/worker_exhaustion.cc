@@ -55,7 +55,7 @@ std::optional<Stuck> stuck_workers(const Context& c, const waits::QueueNode& q) 
     const ThreadNode* t = c.world.thread(w);
     if (t == nullptr || !blocked(*t)) return std::nullopt;
     s.whole &= t->stack.kernel_whole();
-    const u64 waited = t->thread.waited_ms.value_or(0);
+    const u64 waited = c.graph.held_up_ms(w);
     s.longest_ms = std::max(s.longest_ms, waited);
     s.shortest_ms = std::min(s.shortest_ms, waited);
     s.by_head[head_of(c.graph, w)].push_back(w);
@@ -103,7 +103,7 @@ Evidence about_worker(const Context& c, VirtAddr worker) {
   const ThreadNode* t = c.world.thread(worker);
   return c.about_thread(worker,
                         fmt::format("worker {} waits {}{}", c.who(worker),
-                                    duration(t->thread.waited_ms.value_or(0)), thing_waited_for(t)),
+                                    duration(c.graph.held_up_ms(worker)), thing_waited_for(t)),
                         t->waits.empty() ? Confidence::exact : t->waits.front().confidence);
 }
 

@@ -133,12 +133,20 @@ Result<void> open_ranges(DumpFile& dump, const std::shared_ptr<const File>& file
   for (u64 at = kHeader64Size + 0x30; at + 16 <= first_page && pages < most; at += 16) {
     const u64 pfn = file->bytes().at<u64>(at), count = file->bytes().at<u64>(at + 8);
     if (pfn == 0) break;
-    if (pfn >> 40 != 0 || count >> 40 != 0) return bad("a range cannot be", at);
+    if (pfn >> 40 != 0 || count >> 40 != 0 || count == 0) return bad("a range cannot be", at);
     runs.push_back({Pfn{pfn}.address(), count << kPageShift, offset});
     offset += count << kPageShift;
     pages += count;
   }
   if (runs.empty()) return bad("the list of ranges is empty", kHeader64Size + 0x30);
+  if (most != ~u64{0} && pages != most)
+    dump.gaps.push_back(
+        {"guest memory", "", fmt::format("the header counts {} pages, its ranges {}", most, pages)});
+  auto sorted = runs;
+  std::ranges::sort(sorted, {}, [](const auto& r) { return r.start; });
+  for (size_t i = 1; i < sorted.size(); i++)
+    if (sorted[i].start < sorted[i - 1].start + sorted[i - 1].size)
+      return bad("its ranges overlap", kHeader64Size + 0x30);
   auto source = std::make_unique<MappedSource<PhysAddr>>(file, std::move(runs));
   if (source->ranges().empty()) return bad("truncated before any memory");
   if (source->lost() != 0)

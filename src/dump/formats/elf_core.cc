@@ -75,6 +75,7 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   Notes notes;
   u64 first_memory = ~u64{0};
   bool notes_cut = false;
+  u64 impossible = 0;
   for (u64 i = 0; i < l.phnum; i++) {
     const u64 at = l.phoff + i * kPhdrSize;
     const u32 type = b.at<u32>(at);
@@ -83,6 +84,8 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
       const u64 there = offset >= b.size() ? 0 : std::min(filesz, b.size() - offset);
       notes_cut = there < filesz;
       notes = read_notes(b.from(offset).sub(0, there).value_or(ByteView()), l.machine);
+    } else if (type == kPtLoad && filesz != 0 && paddr + filesz < paddr) {
+      impossible++;
     } else if (type == kPtLoad && filesz != 0) {
       runs.push_back({PhysAddr(paddr), filesz, offset});
       first_memory = std::min(first_memory, offset);
@@ -100,6 +103,10 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
     dump.gaps.push_back(
         {"guest memory", "",
          fmt::format("the file is truncated: {} bytes of its segments are missing", source->lost())});
+  if (impossible != 0)
+    dump.gaps.push_back({"guest memory", "",
+                         fmt::format("{} that would end beyond all addresses: left out",
+                                     counted(impossible, "segment", "segments"))});
   if (notes.cpus.empty()) dump.gaps.push_back({"CPU registers", "", "the file holds no CPU notes"});
   if (l.machine == kMachine386)
     dump.gaps.push_back({"CPU 0", "", "was not in long mode when the dump was taken (e_machine 386)"});

@@ -33,6 +33,7 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   const ByteView b = file->bytes();
   DumpFile dump;
   std::vector<MappedSource<PhysAddr>::Run> runs;
+  u64 partial = 0;
   for (u64 at = 0; at < b.size();) {
     const auto header = b.sub(at, kHeaderSize);
     const char* why = header ? wrong(*header) : "the file is truncated inside the header of a range";
@@ -44,6 +45,7 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
     const u64 first = header->at<u64>(8), size = header->at<u64>(16) - first + 1;
     at += kHeaderSize;
     runs.push_back({PhysAddr(first), size, at});
+    partial += size % kPageSize != 0 ? 1 : 0;
     if (size > b.size() - at) break;
     at += size;
   }
@@ -55,6 +57,11 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
     dump.gaps.push_back(
         {"guest memory", "",
          fmt::format("the file is truncated: {} bytes of its ranges are missing", source->lost())});
+  if (partial != 0)
+    dump.gaps.push_back({"guest memory", "",
+                         fmt::format("{} inside of a page, whose part is not converted",
+                                     counted(partial, "range ends", "ranges end")),
+                         true});
   dump.gaps.push_back({"CPU registers", "", "a LiME image holds none"});
   dump.description =
       fmt::format("LiME image, {}, not checked against a real file", counted(count, "range", "ranges"));

@@ -95,28 +95,45 @@ Bytes header_bytes(const CrashHeader& c, CrashType type, std::span<const PhysRan
   return h;
 }
 
-// BMP_HEADER64 with the bitmap: one bit a page up to the last one, LSB first.
-std::vector<u8> bitmap_bytes(std::span<const PhysRange> ranges, u64 first_page) {
-  const u64 bits = ranges.empty() ? 0 : ranges.back().end().value() >> kPageShift;
-  std::vector<u8> b(kBitmapHeader + (bits + 7) / 8);
+std::vector<u8> bitmap_header(std::span<const PhysRange> ranges, u64 first_page, u64 bits) {
+  std::vector<u8> b(kBitmapHeader);
   auto put = [&](size_t at, auto value) { std::memcpy(b.data() + at, &value, sizeof value); };
   std::memcpy(b.data(), "FDMPDUMP", 8);
   put(0x20, first_page);
   put(0x28, pages_of(ranges));
   put(0x30, bits);
-  u8* map = b.data() + kBitmapHeader;
+  return b;
+}
+
+// One bit a page up to the last one, LSB first. Written in pieces: where no page is, the file stays a hole.
+Result<void> write_bitmap(OutputFile& out, u64 at, std::span<const PhysRange> ranges) {
+  constexpr u64 kPiece = 64 << 10, kPagesOfPiece = kPiece * 8;
+  std::vector<u8> piece(kPiece);
+  u64 number = 0, used = 0;  // bytes of the piece that are set
+  const auto flush = [&]() -> Result<void> {
+    if (used != 0) TRY_VOID(out.write(at + number * kPiece, std::span(piece).first(used)));
+    std::fill(piece.begin(), piece.end(), u8{0});
+    used = 0;
+    return {};
+  };
   for (const PhysRange& r : ranges)
     for (u64 p = r.start.value() >> kPageShift, end = r.end().value() >> kPageShift; p < end;) {
-      if (p % 8 == 0 && end - p >= 8) {
-        const u64 whole = (end - p) / 8;
-        std::memset(map + p / 8, 0xFF, whole);
-        p += whole * 8;
+      if (p / kPagesOfPiece != number) {
+        TRY_VOID(flush());
+        number = p / kPagesOfPiece;
+      }
+      const u64 bit = p % kPagesOfPiece, left = std::min(end - p, kPagesOfPiece - bit);
+      if (bit % 8 == 0 && left >= 8) {
+        std::memset(piece.data() + bit / 8, 0xFF, left / 8);
+        p += left / 8 * 8;
+        used = bit / 8 + left / 8;
       } else {
-        map[p / 8] = static_cast<u8>(map[p / 8] | 1U << (p % 8));
+        piece[bit / 8] = static_cast<u8>(piece[bit / 8] | 1U << (bit % 8));
+        used = bit / 8 + 1;
         p++;
       }
     }
-  return b;
+  return flush();
 }
 
 }  // namespace
@@ -131,13 +148,11 @@ Result<Written> write_crash_dump(const std::string& path, const PageSource<PhysA
     return fail(Error{.why = Why::unsupported,
                       .detail = "more than 42 runs of memory do not fit a complete dump: --to bitmap"});
   const u64 pages = pages_of(ranges);
+  if (ranges.back().end() > kEndOfMemory) return fail(beyond_memory());
   u64 first_page = kHeader64Size;
-  std::vector<u8> bitmap;
-  if (type == CrashType::bitmap) {
-    const u64 bits = ranges.back().end().value() >> kPageShift;
+  const u64 bits = ranges.back().end().value() >> kPageShift;
+  if (type == CrashType::bitmap)
     first_page = (kHeader64Size + kBitmapHeader + (bits + 7) / 8 + kPageSize - 1) & ~(kPageSize - 1);
-    bitmap = bitmap_bytes(ranges, first_page);
-  }
   const u64 file_size = first_page + (pages << kPageShift);
   std::vector<Placed> placed;
   u64 offset = first_page;
@@ -153,7 +168,10 @@ Result<Written> write_crash_dump(const std::string& path, const PageSource<PhysA
   OutputFile out = TRY(OutputFile::create(path));
   TRY_VOID(out.set_size(file_size));
   TRY_VOID(out.write(0, h.span()));
-  TRY_VOID(out.write(kHeader64Size, bitmap));
+  if (type == CrashType::bitmap) {
+    TRY_VOID(out.write(kHeader64Size, bitmap_header(ranges, first_page, bits)));
+    TRY_VOID(write_bitmap(out, kHeader64Size + kBitmapHeader, ranges));
+  }
   // By itself: a TRY that returns from inside of an initializer leaks what was made before it (GCC 12).
   const Copied copied = TRY(copy_memory(source, placed, patches, out, progress));
   Written w{.what = fmt::format("Windows crash dump, type {} ({})", static_cast<u32>(type),

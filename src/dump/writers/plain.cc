@@ -148,6 +148,7 @@ Result<Written> write_elf_core(const std::string& path, const PageSource<PhysAdd
 Result<Written> write_raw(const std::string& path, const PageSource<PhysAddr>& source,
                           std::span<const PhysRange> ranges, const Progress& progress) {
   if (ranges.empty()) return fail(Error{.why = Why::unsupported, .detail = "there is no memory to write"});
+  if (ranges.back().end() > kEndOfMemory) return fail(beyond_memory());
   std::vector<Placed> placed;
   for (const PhysRange& r : ranges) placed.push_back({r, r.start.value()});
   const u64 size = ranges.back().end().value();

@@ -35,8 +35,15 @@ struct Written {
   Copied copied;
 };
 
-// ranges: sorted, disjoint, whole pages. automatic: complete with up to 42 runs, else bitmap. Errors: io,
-// limit, unsupported (complete asked for with more runs than its header holds).
+// No machine has memory there: the ranges of a damaged file would make outputs of petabytes.
+inline constexpr PhysAddr kEndOfMemory{u64{1} << 46};
+inline Error beyond_memory() {
+  return {.why = Why::unsupported,
+          .detail = "it has memory beyond 64 TiB, where no machine has any: its list of ranges is damaged"};
+}
+
+// ranges: sorted, disjoint, whole pages, below kEndOfMemory. automatic: complete with up to 42 runs, else
+// bitmap. Errors: io, limit, unsupported (complete asked for with more runs than its header holds).
 Result<Written> write_crash_dump(const std::string& path, const PageSource<PhysAddr>& source,
                                  std::span<const PhysRange> ranges, const CrashHeader& header,
                                  std::span<const Patch> patches, CrashType type, const Progress& progress);

@@ -61,6 +61,7 @@ void take_saved_context(const Target& target, Cpu& cpu) {
     take_special_registers(target, p, *state);
     cpu.state = std::move(state);
     cpu.state_from = name;
+    cpu.state_in_memory = true;
     return;
   }
 }
@@ -78,6 +79,7 @@ void take_header_context(const Target& target, std::vector<Cpu>& cpus) {
     if (!base || !limit || sp < *limit || sp >= *base) continue;
     cpu.state = state;
     cpu.state_from = "Windows dump header";
+    cpu.state_in_memory = false;
   }
 }
 
@@ -92,7 +94,7 @@ std::optional<Cpu> from_processor_block(const Target& target, const dump::CpuSta
       const auto prcb = memory::read<VirtAddr>(target.kernel(), *block + i * u64{8});
       if (!prcb || !is_kernel(*prcb)) break;
       if (*prcb != pcr + kPrcbInPcr) continue;
-      return Cpu{.number = i, .kpcr = pcr, .kprcb = *prcb};
+      return Cpu{.number = i, .kpcr = pcr, .kprcb = *prcb, .damaged = true};
     }
   }
   return std::nullopt;
@@ -158,10 +160,20 @@ std::optional<dump::CpuState> state_from_context(ByteView c) {
   if (c.size() < kContextSize || (flags & kAmd64) == 0 || (flags & kControl) == 0) return std::nullopt;
   dump::CpuState s;
   s.cs.selector = c.at<u16>(0x38);
+  s.ds.selector = c.at<u16>(0x3A);
+  s.es.selector = c.at<u16>(0x3C);
+  s.fs.selector = c.at<u16>(0x3E);
+  s.gs.selector = c.at<u16>(0x40);
   s.ss.selector = c.at<u16>(0x42);
+  s.mxcsr = c.at<u32>(0x34);
   s.rflags = c.at<u32>(0x44);
   for (size_t i = 0; i < 16; i++) s.gpr[i] = c.at<u64>(0x78 + i * 8);
   s.rip = c.at<u64>(0xF8);
+  if ((flags & 0x10) != 0) {
+    constexpr size_t kWhich[] = {0, 1, 2, 3, 6, 7};
+    s.dr.emplace();
+    for (size_t i = 0; i < 6; i++) (*s.dr)[kWhich[i]] = c.at<u64>(0x48 + i * 8);
+  }
   if ((flags & 8) != 0) {
     s.xmm.emplace();
     for (size_t i = 0; i < 16; i++) (*s.xmm)[i] = c.at<dump::Xmm>(0x1A0 + i * 16);
@@ -211,6 +223,10 @@ CpuList read_cpus(const Target& target) {
   }
   std::stable_sort(list.cpus.begin(), list.cpus.end(),
                    [](const Cpu& a, const Cpu& b) { return a.number < b.number; });
+  if (list.cpus.empty() && target.dump().header)
+    list.gaps.push_back({"processors", "",
+                         fmt::format("none of the {} that the dump's header counts was found",
+                                     target.dump().header->processors)});
   for (const Cpu& cpu : list.cpus)
     if (!cpu.state)
       list.gaps.push_back(

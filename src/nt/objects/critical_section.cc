@@ -34,4 +34,27 @@ Result<CriticalSection> read_critical_section(const Target& target, const Source
   return c;
 }
 
+// winnt.h, with 32-bit pointers.
+Result<CriticalSection> read_critical_section32(const Source<VirtAddr>& space, VirtAddr va) {
+  struct Section32 {
+    u32 debug_info;
+    i32 lock_count, recursion_count;
+    u32 owning_thread, lock_semaphore, spin_count;
+  };
+  constexpr u64 kCriticalSection = 4, kContentionCount = 0x14;  // of RTL_CRITICAL_SECTION_DEBUG
+  const Section32 s = TRY(memory::read<Section32>(space, va));
+  CriticalSection c{.address = va,
+                    .debug_info = VirtAddr(s.debug_info == ~u32{0} ? kNoDebugInfo : s.debug_info),
+                    .lock_count = s.lock_count,
+                    .recursion_count = s.recursion_count,
+                    .owner_tid = s.owning_thread,
+                    .semaphore = s.lock_semaphore,
+                    .spin_count = s.spin_count};
+  if (is_kernel(c.debug_info) || c.debug_info.is_null()) return c;
+  const auto back = memory::read<u32>(space, c.debug_info + kCriticalSection);
+  c.debug_agrees = back && *back == va.value();
+  if (c.debug_agrees) c.contention = memory::read<u32>(space, c.debug_info + kContentionCount).value_or(0);
+  return c;
+}
+
 }  // namespace unhang::nt

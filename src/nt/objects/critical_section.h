@@ -43,5 +43,7 @@ struct CriticalSection {
 // Errors: those of reading.
 Result<CriticalSection> read_critical_section(const Target& target, const Source<VirtAddr>& space,
                                               VirtAddr va);
+// The same of 32-bit code in a WOW64 process.
+Result<CriticalSection> read_critical_section32(const Source<VirtAddr>& space, VirtAddr va);
 
 }  // namespace unhang::nt

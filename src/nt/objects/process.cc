@@ -45,8 +45,12 @@ void read_command_line(const Target& target, Process& p) {
     p.gaps.push_back({"command line", hex(p.peb), text(parameters.error()), true});
     return;
   }
-  if (const auto s = Object(target, *parameters, space)[RTL_USER_PROCESS_PARAMETERS::CommandLine])
-    p.command_line = target.read_string(*s, space).value_or("");
+  const auto s = Object(target, *parameters, space)[RTL_USER_PROCESS_PARAMETERS::CommandLine];
+  const auto line = s ? target.read_string(*s, space) : Result<std::string>(fail(s.error()));
+  if (line)
+    p.command_line = *line;
+  else
+    p.gaps.push_back({"command line", hex(*parameters), text(line.error()), true});
 }
 
 void read_threads(const Target& target, const Object& o, Process& p) {

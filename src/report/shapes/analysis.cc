@@ -20,7 +20,8 @@ std::string duration(u64 ms) {
 
 std::string size(u64 bytes) {
   if (bytes >= (u64{1} << 30)) return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / (1 << 30));
-  return fmt::format("{} MiB", bytes >> 20);
+  return bytes >= (1 << 20) ? fmt::format("{} MiB", bytes >> 20)
+                            : fmt::format("{} KiB", (bytes + 1023) >> 10);
 }
 
 std::string who(const Node& thread) {
@@ -113,7 +114,7 @@ void print_chain(const Node& n, const Node& finding, Text& out) {
              others == 0 ? "" : fmt::format(" and by {}", counted(others, "more thread", "more threads")));
   }
   if (const Node& also = finding.get("also_waiting"); !also.is_null())
-    out.paragraph(fmt::format("  {} held up in other ways: {}",
+    out.paragraph(fmt::format("  {} held up beside these: {}",
                               counted(also.get("threads").as_u64(), "more thread is", "more threads are"),
                               also.get("processes").as_text()),
                   kWidth, 4);

@@ -58,6 +58,14 @@ void add(World& world, const nt::Resource& r) {
     }
     lock.waiters.push_back(waiter);
     for (const nt::ResourceOwner& o : r.owners) {
+      // Who has it alone gets it again at once (ExAcquireResourceExclusiveLite): he became the owner between
+      // two readings of a running guest.
+      if (o.thread == va && lock.mode == std::string_view("exclusive")) {
+        lock.gaps.push_back({"waiters", hex(va),
+                             "it has the resource exclusively and is on its list of waiters too: the dump is "
+                             "not of one instant"});
+        continue;
+      }
       Edge to_owner = edge;
       if (o.is_thread || !o.masked())
         to_owner.to = o.thread;
@@ -96,7 +104,8 @@ void recover(World& world, const std::unordered_set<VirtAddr>& held) {
       const bool own =
           lock != nullptr && std::any_of(lock->owners.begin(), lock->owners.end(),
                                          [&](const LockOwner& o) { return o.thread == t.thread.address; });
-      if (lock == nullptr || (own && found.size() > 1)) continue;
+      if (lock == nullptr || (own && (found.size() > 1 || lock->mode == std::string_view("exclusive"))))
+        continue;
       const std::string note =
           found.size() == 1
               ? "its address is on the waiting thread's stack"

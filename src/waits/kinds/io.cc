@@ -20,6 +20,20 @@ struct Tie {
   const char* how;
 };
 
+// Whether a thread waits for one thing, inside of IofCallDriver, and the IRP is the only one that it has
+// under way.
+bool sends_only(const World& world, const ThreadNode& t, const IrpNode& node) {
+  constexpr u8 kExecutive = 0;
+  if (t.thread.wait_blocks.size() != 1 || t.thread.wait_reason != kExecutive) return false;
+  for (const size_t i : t.irps)
+    if (const nt::Irp& other = world.irps[i].irp;
+        other.current() != nullptr && other.address != node.irp.address)
+      return false;
+  return std::ranges::any_of(t.stack.symbols, [](std::string_view s) {
+    return s.starts_with("nt!IofCallDriver") || s.starts_with("nt!IopfCallDriver");
+  });
+}
+
 std::optional<Tie> tie(const World& world, const ThreadNode& t, const IrpNode& node, VirtAddr object) {
   const nt::Irp& irp = node.irp;
   if (!irp.user_event.is_null() && irp.user_event == object)
@@ -32,8 +46,9 @@ std::optional<Tie> tie(const World& world, const ThreadNode& t, const IrpNode& n
   for (const nt::IrpStackLocation& l : irp.locations) {
     if (l.context.is_null()) continue;
     if (l.context == object) return Tie{Confidence::derived, "the context of the IRP's completion routine"};
-    if (on_stack && object - l.context < kNear)
-      return Tie{Confidence::derived, "an event inside the completion routine's context"};
+    if (object - l.context < kNear)
+      return Tie{on_stack ? Confidence::derived : Confidence::heuristic,
+                 "an event inside the completion routine's context"};
   }
   // Not reason enough alone, but with a request that has gone below the file system it is what threads do.
   const nt::IrpStackLocation* at = irp.current();
@@ -43,6 +58,11 @@ std::optional<Tie> tie(const World& world, const ThreadNode& t, const IrpNode& n
   const IoClass c = io_class(node);
   if (on_stack && sent_down && (c == IoClass::storage || c == IoClass::network || pending))
     return Tie{Confidence::heuristic, "an event on the thread's stack while its IRP is with a lower driver"};
+  // Redirectors and filters keep the event in a structure of their own, which the IRP does not lead to.
+  if (!on_stack && sent_down && (c == IoClass::storage || c == IoClass::network) &&
+      sends_only(world, t, node))
+    return Tie{Confidence::heuristic,
+               "the thread waits inside of a driver that it has called, and this is its only pending IRP"};
   return std::nullopt;
 }
 

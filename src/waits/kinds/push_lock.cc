@@ -156,14 +156,17 @@ void find(World& world) {
       const u64 value = value_of(world, found->lock);
       Lock fresh{.address = found->lock,
                  .kind = "push lock",
-                 .mode = (value & kMultipleShared) != 0 ? "shared" : "exclusive",
+                 // One reader with others behind him looks like a writer.
+                 .mode = (value & kMultipleShared) != 0 ? "shared" : "",
                  .confidence = found->confidence};
       describe(world, fresh);
       const auto held = holders.find(found->lock);
       if (held != holders.end())
         for (const Holder& h : held->second)
-          if (h.thread != t.thread.address)
-            fresh.owners.push_back({.thread = h.thread, .count = 1, .confidence = h.confidence});
+          fresh.owners.push_back({.thread = h.thread,
+                                  .count = 1,
+                                  .alive = !world.thread(h.thread)->thread.terminated(),
+                                  .confidence = h.confidence});
       Lock& lock = world.add_lock(std::move(fresh));
       lock.waiters.push_back(
           {.thread = t.thread.address, .access = "unknown", .waited_ms = t.thread.waited_ms});

@@ -96,6 +96,25 @@ void find(World& world) {
     const VirtAddr object =
         t.thread.wait_blocks.empty() ? t.thread.address : t.thread.wait_blocks.front().object;
     const auto lock = lock_of(world, t, p);
+    // A condition variable's value may look alike; the function that waits tells, where it has a name.
+    const bool named = std::ranges::any_of(t.stack.symbols, [](std::string_view s) {
+      return s.find("!RtlAcquireSRWLock") != s.npos || s.find("!RtlpAcquireSRWLock") != s.npos;
+    });
+    if (!lock && named) {
+      constexpr const char* kWhich = "an SRW lock, by the function that waits; its address was not found";
+      world.add_wait(t, {.object = object,
+                         .kind = "SRW lock",
+                         .nature = WaitNature::lock,
+                         .detail = kWhich,
+                         .confidence = Confidence::derived});
+      world.add_edge({.from = t.thread.address,
+                      .kind = "SRW lock",
+                      .object = object,
+                      .confidence = Confidence::derived,
+                      .note = kWhich,
+                      .candidates = running_of(world, p)});
+      continue;
+    }
     if (!lock) {
       world.add_wait(
           t, {.object = object,
@@ -109,7 +128,7 @@ void find(World& world) {
                .process = p.process.address,
                .kind = "SRW lock",
                .name = fmt::format("in {} ({})", p.process.name, p.process.pid),
-               .mode = "exclusive",
+               .mode = "",
                .confidence = Confidence::heuristic};
     world.add_lock(std::move(fresh))
         .waiters.push_back(
@@ -119,10 +138,6 @@ void find(World& world) {
                        .nature = WaitNature::lock,
                        .detail = fmt::format("SRW lock {} {}", *lock, "its value leads to a waiter's stack"),
                        .confidence = Confidence::heuristic});
-    // A condition variable's value may look alike; the function that waits tells, where it has a name.
-    const bool named = std::ranges::any_of(t.stack.symbols, [](std::string_view s) {
-      return s.find("!RtlAcquireSRWLock") != s.npos || s.find("!RtlpAcquireSRWLock") != s.npos;
-    });
     Edge edge{.from = t.thread.address,
               .kind = "SRW lock",
               .object = *lock,
