@@ -208,7 +208,7 @@ class Maker {
     if (const VirtAddr at = special_of(*chosen);
         chosen->damaged || at.is_null() || !memory::read_exact(t_.kernel(), at, special))
       special.assign(kSpecialSize, 0);
-    if (!chosen->state_in_memory) fill_special(special, *chosen->state);
+    if (!chosen->state_in_memory && chosen->state->has_control) fill_special(special, *chosen->state);
     p_.header.context.insert(p_.header.context.end(), special.begin(), special.end());
     p_.header.exception_code = kBreakpoint;
     p_.header.exception_address = VirtAddr(chosen->state->rip);

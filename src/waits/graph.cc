@@ -60,6 +60,7 @@ void Graph::find_ages() {
   });
   for (const VirtAddr owner : owners) {
     const u64 age = held_up_ms(owner);
+    if (age <= kRoundMs) break;
     std::vector<VirtAddr> todo{owner};
     while (!todo.empty()) {
       const auto it = in_.find(todo.back());

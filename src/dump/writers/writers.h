@@ -38,8 +38,9 @@ struct Written {
 // No machine has memory there: the ranges of a damaged file would make outputs of petabytes.
 inline constexpr PhysAddr kEndOfMemory{u64{1} << 46};
 inline Error beyond_memory() {
-  return {.why = Why::unsupported,
-          .detail = "it has memory beyond 64 TiB, where no machine has any: its list of ranges is damaged"};
+  return {
+      .why = Why::unsupported,
+      .detail = "the dump has memory beyond 64 TiB, where no machine has any: its list of ranges is damaged"};
 }
 
 // ranges: sorted, disjoint, whole pages, below kEndOfMemory. automatic: complete with up to 42 runs, else

@@ -77,7 +77,10 @@ void take_header_context(const Target& target, std::vector<Cpu>& cpus) {
     const Object t(target, cpu.current_thread);
     const auto base = t[KTHREAD::StackBase], limit = t[KTHREAD::StackLimit];
     if (!base || !limit || sp < *limit || sp >= *base) continue;
+    // Memory says the same, and has the control registers beside it.
+    if (cpu.state && cpu.state->rip == state->rip && cpu.state->gpr == state->gpr) continue;
     cpu.state = state;
+    take_special_registers(target, Object(target, cpu.kprcb), *cpu.state);
     cpu.state_from = "Windows dump header";
     cpu.state_in_memory = false;
   }

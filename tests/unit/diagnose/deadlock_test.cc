@@ -98,6 +98,30 @@ TEST_F(DeadlockTest, AnOldOneOfOthersComesBehindWhatHoldsUpLogon) {
   EXPECT_STREQ(d.findings[1].verdict, "deadlock");
 }
 
+// Whoever has a resource exclusively gets it again at once: he cannot wait for it.
+TEST_F(DeadlockTest, AnExclusiveOwnerOnTheListOfWaitersIsATornDump) {
+  const VirtAddr resource = m_.add_resource();
+  m_.own_exclusive(resource, a_);
+  m_.wait_for_resource(a_, resource, true, 3000);
+  m_.wait_for_resource(b_, resource, true, 3000);
+  session_ = synth::open_session(m_.dump());
+  ASSERT_TRUE(session_);
+  const diagnose::Diagnosis d = diagnose::diagnose(session_->world(), {});
+  EXPECT_STRNE(d.verdict.cls, "deadlock") << d.verdict.summary;
+  EXPECT_TRUE(std::any_of(session_->world().locks.begin(), session_->world().locks.end(),
+                          [](const waits::Lock& l) { return !l.gaps.empty(); }));
+}
+
+TEST_F(DeadlockTest, OfOneThreadOverAPushLock) {
+  const VirtAddr lock = m_.add_push_lock();
+  m_.own_push_lock(lock, a_);
+  m_.wait_for_push_lock(a_, lock, 6300);
+  session_ = synth::open_session(m_.dump());
+  ASSERT_TRUE(session_);
+  const diagnose::Diagnosis d = diagnose::diagnose(session_->world(), {});
+  EXPECT_STREQ(d.verdict.cls, "deadlock") << d.verdict.summary;
+}
+
 TEST_F(DeadlockTest, OfOneThread) {
   const VirtAddr resource = m_.add_resource();
   m_.own_shared(resource, {a_});

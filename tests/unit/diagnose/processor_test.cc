@@ -66,6 +66,26 @@ TEST_F(ProcessorTest, TakenByADeferredProcedure) {
   EXPECT_EQ(d.findings[0].culprit.cpu, 0u);
 }
 
+// Whom a deferred procedure keeps from running holds what others wait for: it is not to blame, and the
+// processor is not idle.
+TEST_F(ProcessorTest, TheOwnerIsReadyBehindADeferredProcedure) {
+  const VirtAddr idle = machine_.memory().get<VirtAddr>(machine_.kprcb(0) + 0x18);
+  machine_.run(idle, 0, {"netkvm!RxDpc", "nt!KiIdleLoop"});
+  machine_.set(machine_.kprcb(0), "_KPRCB", "DpcRoutineActive", 1);
+  const VirtAddr owner = machine_.add_thread(machine_.add_process("pinned.exe", 3000), 3004),
+                 resource = machine_.add_resource(), p = machine_.add_process("winlogon.exe", 660, 1);
+  machine_.own_exclusive(resource, owner);
+  machine_.make_ready(owner, 0, 2000);
+  for (u64 i = 0; i < 3; i++)
+    machine_.wait_for_resource(machine_.add_thread(p, 664 + i * 4), resource, true, 200);
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_STREQ(d.verdict.cls, "cpu-spin") << d.verdict.summary;
+  ASSERT_FALSE(d.findings.empty());
+  EXPECT_EQ(d.findings[0].waiting.size(), 4u);
+  for (const auto& f : d.findings)
+    for (const auto& e : f.evidence) EXPECT_EQ(e.text.find("CPU 0 is idle"), std::string::npos) << e.text;
+}
+
 // The scheduler's boost comes after four seconds; a moment is nothing.
 TEST_F(ProcessorTest, ReadyForAMoment) {
   hog(2);

@@ -61,6 +61,51 @@ TEST_F(StorageTest, RequestsThatNobodyWaitsForAreCounted) {
   }));
 }
 
+// Redirectors and many filters keep the event that they wait for in a structure of their own.
+TEST_F(StorageTest, EventInPool) {
+  for (const bool in_context : {true, false}) {
+    machine_ = synth::Machine(synth::MachineOptions{});
+    const VirtAddr t = machine_.add_thread(machine_.add_process("backup.exe", 900), 904),
+                   context = machine_.alloc(0x1000), event = context + 0x20,
+                   file = machine_.add_file("\\data");
+    machine_.memory().put<u8>(event, 0);  // a notification event
+    machine_.init_list(event + machine_.offset("_DISPATCHER_HEADER", "WaitListHead"));
+    machine_.add_irp(t, {{.device = machine_.ntfs_device(), .major = kWrite, .file = file},
+                         {.device = machine_.disk_device(),
+                          .major = kWrite,
+                          .completion = machine_.address_of("Ntfs!NtfsReadComplete"),
+                          .context = in_context ? context : VirtAddr()}});
+    machine_.block(t, 0, {event}, 8000, {"nt!KeWaitForSingleObject", "nt!IofCallDriver", "nt!NtWriteFile"});
+    const diagnose::Diagnosis d = diagnosis();
+    EXPECT_STREQ(d.verdict.cls, "io-stall") << d.verdict.summary;
+    EXPECT_EQ(d.verdict.confidence, Confidence::heuristic);
+  }
+}
+
+// A file object opened for synchronous I/O takes one request at a time.
+TEST_F(StorageTest, OthersQueueForTheFileObject) {
+  const VirtAddr file = machine_.add_file("\\ProgramData\\app.db");
+  machine_.set(file, "_FILE_OBJECT", "Busy", 1);
+  const VirtAddr writer = machine_.add_thread(process_, 904);
+  machine_.wait_for_io(writer,
+                       {{.device = machine_.ntfs_device(), .major = kWrite, .file = file},
+                        {.device = machine_.disk_device(),
+                         .major = kWrite,
+                         .completion = machine_.address_of("Ntfs!NtfsReadComplete")}},
+                       6000, {"nt!IofCallDriver", "nt!KiSystemServiceCopyEnd"});
+  const VirtAddr lock = file + machine_.offset("_FILE_OBJECT", "Lock");
+  machine_.init_list(lock + machine_.offset("_DISPATCHER_HEADER", "WaitListHead"));
+  for (u64 i = 0; i < 3; i++) {
+    const VirtAddr t = machine_.add_thread(process_, 1000 + i * 4);
+    machine_.add_handle(process_, file);
+    machine_.block(t, 0, {lock}, 5000, {"nt!KeWaitForSingleObject", "nt!NtReadFile"});
+  }
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_STREQ(d.verdict.cls, "io-stall") << d.verdict.summary;
+  ASSERT_FALSE(d.findings.empty());
+  EXPECT_EQ(d.findings[0].waiting.size(), 4u);
+}
+
 // The desktop waits for a share, two services for the disk: the disk is everybody's.
 TEST_F(StorageTest, ADiskComesBeforeAShare) {
   const VirtAddr lun = machine_.add_device(machine_.add_driver("\\Driver\\vioscsi"), 7),

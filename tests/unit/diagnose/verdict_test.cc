@@ -46,6 +46,86 @@ TEST_F(VerdictTest, ReadyOwnerGetsNoProcessor) {
   }));
 }
 
+// A wait for a resource begins anew every four seconds: how long it lasts is told by whom it waits for. Who
+// shows less than the first round of half a second may just have come.
+TEST_F(VerdictTest, WaitsForResourcesAreOlderThanTheyShow) {
+  for (const u32 ticks : {100u, 20u}) {
+    m_ = synth::Machine{synth::MachineOptions{}};
+    process_ = m_.add_process("svchost.exe", 1200);
+    const VirtAddr owner = m_.add_thread(process_, 1204), r = m_.add_resource();
+    m_.own_exclusive(r, owner);
+    m_.block(owner, 0, {m_.add_event()}, 8000, {"nt!KiSystemServiceCopyEnd"});
+    m_.wait_for_resource(m_.add_thread(process_, 1300), r, true, ticks);
+    const diagnose::Diagnosis d = diagnosis();
+    EXPECT_STREQ(d.verdict.cls, ticks == 100 ? "unknown" : "no-hang") << d.verdict.summary;
+    if (ticks != 100) continue;
+    EXPECT_EQ(d.findings[0].longest_ms, 125'000u);
+    EXPECT_TRUE(std::ranges::any_of(d.findings[0].evidence, [](const diagnose::Evidence& e) {
+      return e.text.starts_with("a wait for a resource begins anew every four seconds");
+    }));
+  }
+}
+
+// One program may wait for another one's mutex or answer for hours; logon does not, nor do those whom the
+// user names.
+TEST_F(VerdictTest, LogonIsNotPatient) {
+  for (const char* name : {"winlogon.exe", "app.exe"}) {
+    m_ = synth::Machine{synth::MachineOptions{}};
+    const VirtAddr owner = m_.add_thread(m_.add_process("credprov.exe", 4096), 4264);
+    m_.wait_for_mutant(m_.add_thread(m_.add_process(name, 560), 564), m_.add_mutant(owner), 3840);
+    m_.run(owner, 1, {"nt!KiSystemServiceCopyEnd"});
+    EXPECT_STREQ(diagnosis().verdict.cls, name[0] == 'w' ? "busy-owner" : "no-hang") << name;
+  }
+  for (const size_t clients : {1u, 2u}) {
+    m_ = synth::Machine{synth::MachineOptions{}};
+    const VirtAddr server = m_.add_process("rpcsvc.exe", 6656), s = m_.add_thread(server, 6660),
+                   port = m_.add_alpc_port(server, "\\RPC Control\\rpcsvc");
+    m_.block(s, 6, {m_.add_event()}, 4000, {"nt!KiSystemServiceCopyEnd"});
+    VirtAddr client;
+    for (size_t i = 0; i < clients; i++) {
+      client = m_.add_thread(m_.add_process(i == 0 ? "winlogon.exe" : "LogonUI.exe", 560 + i * 100),
+                             564 + i * 100);
+      m_.wait_for_reply(client, port, s, 3800);
+    }
+    const diagnose::Diagnosis d = diagnosis();
+    EXPECT_STREQ(d.verdict.cls, clients == 2 ? "unknown" : "no-hang") << d.verdict.summary;
+    const diagnose::Diagnosis named = diagnose::diagnose(session_->world(), {.entry_threads = {client}});
+    EXPECT_STREQ(named.verdict.cls, "unknown") << named.verdict.summary;
+    EXPECT_NE(named.verdict.summary.find("rpcsvc.exe 6656.6660 must answer"), std::string::npos)
+        << named.verdict.summary;
+  }
+}
+
+// Waits are over, but its stack must come from the page file first.
+TEST_F(VerdictTest, AnOwnerThatIsSwappedOutIsNamed) {
+  constexpr u64 kTransition = 6;
+  const VirtAddr owner = m_.add_thread(process_, 1204), r = m_.add_resource();
+  m_.own_exclusive(r, owner);
+  m_.set(owner, "_KTHREAD", "State", kTransition);
+  for (u64 i = 0; i < 3; i++) m_.wait_for_resource(m_.add_thread(process_, 1300 + i * 4), r, true, 200);
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_STREQ(d.verdict.cls, "unknown") << d.verdict.summary;
+  ASSERT_FALSE(d.findings.empty());
+  EXPECT_EQ(d.findings[0].culprit.thread, owner);
+}
+
+// A third party's filter under a request for a file: that one is named, and no directory is counted.
+TEST_F(VerdictTest, TheFilterThatTheOwnerIsIn) {
+  const VirtAddr owner = m_.add_thread(m_.add_process("indexer.exe", 4352), 4268), r = m_.add_resource(),
+                 file = m_.add_file("\\Users\\Public\\db", m_.add_fcb(r));
+  m_.add_module("acmeflt.sys", {"AcmePreWrite"});
+  m_.own_exclusive(r, owner);
+  m_.add_irp(owner, {{.device = m_.ntfs_device(), .major = 4, .file = file}});
+  m_.run(owner, 1, {"acmeflt!AcmePreWrite", "nt!IofCallDriver", "nt!KiSystemServiceCopyEnd"});
+  for (u64 i = 0; i < 3; i++) m_.wait_for_resource(m_.add_thread(process_, 1300 + i * 4), r, true, 200);
+  const diagnose::Diagnosis d = diagnosis();
+  EXPECT_STREQ(d.verdict.cls, "busy-owner") << d.verdict.summary;
+  ASSERT_FALSE(d.findings.empty());
+  EXPECT_EQ(d.findings[0].culprit.driver, "acmeflt");
+  EXPECT_TRUE(d.findings[0].culprit.directory.empty());
+  EXPECT_TRUE(advises(d.findings[0], "It is in acmeflt"));
+}
+
 // Advice to look for live kernel reports is for those who have them.
 TEST(Advice, LiveKernelReportsOnlyWhereTheyAreWritten) {
   for (const auto& [build, has] : {std::pair{"6.1.7601.24540", false}, {"10.0.19041.804", true}})

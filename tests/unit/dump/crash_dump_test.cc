@@ -1,6 +1,7 @@
 // Crash dumps made by hand: the forms that nobody's writer makes here, and headers that lie.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/format.h"
@@ -216,6 +217,18 @@ TEST(CrashDump, LiesAnywhere) {
 
 TEST(CrashDump, TypesWithoutMemory) {
   for (const u32 type : {0U, 3U, 7U, 11U, 0x45474150U}) EXPECT_FALSE(Bytes(type).open().has_value()) << type;
+}
+
+// Counts that contradict each other shift or lose pages: not without a word.
+TEST(CrashDump, RangesThatContradictTheirCount) {
+  Bytes b = ranges(10);
+  b.put<u64>(0x2028, 5);
+  const auto d = b.open();
+  ASSERT_TRUE(d.has_value()) << text(d.error());
+  EXPECT_TRUE(
+      std::ranges::any_of(d->gaps, [](const Gap& g) { return g.why.find("counts 5 pages") != g.why.npos; }));
+  EXPECT_FALSE(ranges(10).put<u64>(0x2038, 0).open().has_value()) << "a range of no page";
+  EXPECT_FALSE(ranges(8).put<u64>(0x2040, 0x11).open().has_value()) << "ranges that overlap";
 }
 
 }  // namespace
