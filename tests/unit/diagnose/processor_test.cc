@@ -48,6 +48,7 @@ TEST_F(ProcessorTest, BoundToTheProcessorThatIsTaken) {
     const diagnose::Diagnosis d = diagnosis();
     EXPECT_STREQ(d.verdict.cls, bound_to == 0 ? "cpu-spin" : "no-hang") << d.verdict.summary;
     if (bound_to != 0) continue;
+    ASSERT_FALSE(d.findings.empty());
     EXPECT_EQ(d.findings[0].culprit.thread, hogs_[0]);
     EXPECT_EQ(d.findings[0].waiting.size(), 3u);
   }
@@ -62,6 +63,7 @@ TEST_F(ProcessorTest, TakenByADeferredProcedure) {
   EXPECT_STREQ(d.verdict.cls, "cpu-spin") << d.verdict.summary;
   EXPECT_NE(d.verdict.summary.find("CPU 0 is in a deferred procedure (DPC)"), std::string::npos)
       << d.verdict.summary;
+  ASSERT_FALSE(d.findings.empty());
   EXPECT_TRUE(d.findings[0].culprit.thread.is_null());
   EXPECT_EQ(d.findings[0].culprit.cpu, 0u);
 }

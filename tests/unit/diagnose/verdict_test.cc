@@ -59,6 +59,7 @@ TEST_F(VerdictTest, WaitsForResourcesAreOlderThanTheyShow) {
     const diagnose::Diagnosis d = diagnosis();
     EXPECT_STREQ(d.verdict.cls, ticks == 100 ? "unknown" : "no-hang") << d.verdict.summary;
     if (ticks != 100) continue;
+    ASSERT_FALSE(d.findings.empty());
     EXPECT_EQ(d.findings[0].longest_ms, 125'000u);
     EXPECT_TRUE(std::ranges::any_of(d.findings[0].evidence, [](const diagnose::Evidence& e) {
       return e.text.starts_with("a wait for a resource begins anew every four seconds");
