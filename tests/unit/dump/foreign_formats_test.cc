@@ -459,5 +459,26 @@ TEST(VirtualBox, Truncated) {
   truncate_everywhere(b, b.size() - 3 * kPageSize);
 }
 
+// Files that people give by mistake, as long as a dump and as whole in pages.
+TEST(Foreign, Named) {
+  using namespace std::string_view_literals;
+  const struct {
+    std::string_view signature;
+    size_t offset;
+    const char* words;
+  } kFiles[] = {
+      {"vhdxfile"sv, 0, "disk image"},      {"KDMV"sv, 0, ".vmem"},         {"NTFS    "sv, 3, "disk image"},
+      {"EFI PART"sv, 512, "disk image"},    {"PK\x03\x04"sv, 0, "archive"}, {"ustar"sv, 257, "archive"},
+      {"\x0a\x0d\x0d\x0a"sv, 0, "capture"}, {"wake"sv, 0, "hibernation"},   {"XenSavedDomain"sv, 0, "Xen"},
+      {"\x14\x20\x28\x01"sv, 0, "Hyper-V"}, {"AVML"sv, 0, "avml-convert"}};
+  for (const auto& f : kFiles) {
+    Bytes b;
+    b.pad(f.offset).text(f.signature).pad(4 << 20);
+    const auto d = open_dump(b.file());
+    ASSERT_FALSE(d.has_value()) << f.signature;
+    EXPECT_NE(text(d.error()).find(f.words), std::string::npos) << text(d.error());
+  }
+}
+
 }  // namespace
 }  // namespace unhang::dump
