@@ -1,5 +1,6 @@
 // Threads queue behind one that is suspended: it will not go on until somebody resumes it.
 #include <algorithm>
+#include <set>
 
 #include "base/format.h"
 #include "diagnose/rule.h"
@@ -11,6 +12,7 @@ namespace {
 constexpr u64 kLongMs = 2000;
 
 void find(Context& c, std::vector<Finding>& findings) {
+  std::set<VirtAddr> seen;
   for (const VirtAddr head : c.graph.heads()) {
     const ThreadNode* t = c.world.thread(head);
     if (t == nullptr || t->nature() != waits::WaitNature::suspended) continue;
@@ -20,6 +22,8 @@ void find(Context& c, std::vector<Finding>& findings) {
               .verdict = "suspended-owner",
               .confidence = behind.weakest,
               .chain = c.chain_to(head)};
+    // Any worker of a server may answer: with its process they are all suspended.
+    if (!f.chain.empty() && !seen.insert(f.chain.back().object).second) continue;
     f.culprit = c.culprit(head);
     f.waiting = behind.threads;
     f.longest_ms = behind.longest_ms;

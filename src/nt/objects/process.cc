@@ -45,6 +45,7 @@ void read_command_line(const Target& target, Process& p) {
     p.gaps.push_back({"command line", hex(p.peb), text(parameters.error()), true});
     return;
   }
+  if (parameters->is_null()) return;
   const auto s = Object(target, *parameters, space)[RTL_USER_PROCESS_PARAMETERS::CommandLine];
   const auto line = s ? target.read_string(*s, space) : Result<std::string>(fail(s.error()));
   if (line)

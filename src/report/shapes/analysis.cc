@@ -143,7 +143,8 @@ std::string wait_text(const Node& n, const Node& t) {
     const Node* other = e.get("to").is_null() ? nullptr : find_thread(n, e.get("to").as_address());
     if (other != nullptr)
       return fmt::format("{}, {} by {}", s, relation(via.get("kind").as_text()), who(*other));
-    return e.get("note").is_null() ? s : fmt::format("{}: {}", s, e.get("note").as_text());
+    if (!e.get("note").is_null()) return fmt::format("{}: {}", s, e.get("note").as_text());
+    break;
   }
   std::string things;
   for (const Node& w : t.get("waits_on").items()) {
