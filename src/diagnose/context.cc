@@ -81,7 +81,7 @@ double Context::weight(const std::vector<VirtAddr>& threads) const {
     sum += (1 + static_cast<double>(std::min(ms, kLongestMs)) / 10'000) * (critical ? 3 : 1);
     if (critical && ms >= kFeltMs && waits::is_on_logon_path(p->process.name)) {
       const auto to = graph.out(va);
-      const auto patient = [](const waits::Edge* e) { return waits::is_patient(e->kind); };
+      const auto patient = [&](const waits::Edge* e) { return graph.is_patient(*e); };
       logon = logon || to.empty() || !std::ranges::all_of(to, patient);
     }
   }

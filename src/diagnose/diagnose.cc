@@ -116,7 +116,7 @@ void explain_resource_waits(const Context& c, Finding& f) {
           {.text = fmt::format("a wait for a resource begins anew every four seconds: {} shows {}, but whom "
                                "it waits for has not gone on for {}",
                                c.who(w), duration(own), duration(age)),
-           .confidence = Confidence::derived,
+           .confidence = weaker(Confidence::derived, link.confidence),
            .reads = {},
            .check = fmt::format("!thread {}", w)});
       return;

@@ -331,7 +331,7 @@ Result<KernelPlace> find_kernel(const dump::DumpFile& dump, const dump::PageSour
   if (const char* why = not_in_long_mode(dump)) return fail(Error{.why = Why::unsupported, .detail = why});
   const auto says = [&](std::string_view what, std::string_view words) {
     return std::ranges::any_of(dump.gaps, [&](const Gap& g) {
-      return g.what.find(what) != g.what.npos && g.why.find(words) != g.why.npos;
+      return !g.minor && g.what.find(what) != g.what.npos && g.why.find(words) != g.why.npos;
     });
   };
   return fail(Error{

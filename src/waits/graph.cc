@@ -26,6 +26,10 @@ bool is_patient(std::string_view kind) {
          kind == "event" || kind == "work item" || kind == "file object lock";
 }
 
+bool Graph::is_patient(const Edge& edge) const {
+  return waits::is_patient(edge.kind) && !impatient_.contains(&edge);
+}
+
 Graph::Graph(const World& world, const std::vector<VirtAddr>& named) : world_(world) {
   for (const Edge& e : world.edges) {
     if (e.to.is_null()) continue;
@@ -67,8 +71,9 @@ void Graph::find_ages() {
       todo.pop_back();
       if (it == in_.end()) continue;
       for (const Edge* e : it->second)
-        if (std::string_view(e->kind) == "ERESOURCE" && own_wait_ms(e->from) >= kFirstRoundMs &&
-            own_wait_ms(e->from) <= kRoundMs && held_up_ms(e->from) < age) {
+        if (std::string_view(e->kind) == "ERESOURCE" && e->confidence < Confidence::heuristic &&
+            own_wait_ms(e->from) >= kFirstRoundMs && own_wait_ms(e->from) <= kRoundMs &&
+            held_up_ms(e->from) < age) {
           ages_[e->from] = age;
           todo.push_back(e->from);
         }
@@ -97,7 +102,8 @@ void Graph::find_crowds(const std::vector<VirtAddr>& named) {
   for (const auto& [to, edges] : in_)
     for (const Edge* e : edges) {
       if (std::string_view(e->kind) == "Mutant") mutant_waiters[e->object]++;
-      if (of_somebody(*e) && at_logon(*e))
+      const VirtAddr whose = process_of(to);
+      if (of_somebody(*e) && at_logon(*e) && !whose.is_null() && whose != process_of(e->from))
         logon_behind[process_of(to)].insert(world_.thread(e->from)->process);
     }
   for (const auto& [to, edges] : in_) {
@@ -145,7 +151,7 @@ Behind Graph::behind(VirtAddr thread) const {
       b.threads.push_back(e->from);
       const u64 waited = held_up_ms(e->from);
       b.longest_ms = std::max(b.longest_ms, waited);
-      if (!is_patient(e->kind) || impatient_.contains(e)) {
+      if (!is_patient(*e)) {
         b.impatient++;
         b.impatient_ms = std::max(b.impatient_ms, waited);
       }
@@ -156,14 +162,18 @@ Behind Graph::behind(VirtAddr thread) const {
 }
 
 std::vector<VirtAddr> Graph::with_behind(std::vector<VirtAddr> threads) const {
-  std::vector<VirtAddr> all = threads;
-  for (const VirtAddr t : threads) {
-    const Behind b = behind(t);
-    all.insert(all.end(), b.threads.begin(), b.threads.end());
+  std::unordered_set<VirtAddr> seen(threads.begin(), threads.end());
+  std::vector<VirtAddr> todo(seen.begin(), seen.end());
+  while (!todo.empty()) {
+    const auto it = in_.find(todo.back());
+    todo.pop_back();
+    if (it == in_.end()) continue;
+    for (const Edge* e : it->second)
+      if (seen.insert(e->from).second) todo.push_back(e->from);
   }
-  std::sort(all.begin(), all.end());
-  all.erase(std::unique(all.begin(), all.end()), all.end());
-  return all;
+  threads.assign(seen.begin(), seen.end());
+  std::sort(threads.begin(), threads.end());
+  return threads;
 }
 
 // Whether an edge can be part of a cycle. Of several threads any of which ends the wait, every one must wait

@@ -32,7 +32,7 @@ bool is_patient(std::string_view kind);
 
 class Graph {
  public:
-  // Of the threads that the user named every wait counts: that they hang is what he says.
+  // named: threads that the user says hang; their waits for mutexes and answers are not patient.
   explicit Graph(const World& world, const std::vector<VirtAddr>& named = {});
 
   // Edges out of a thread that lead to another thread.
@@ -40,10 +40,12 @@ class Graph {
   // What a thread holds that others wait for.
   std::vector<Held> held_by(VirtAddr thread) const;
   Behind behind(VirtAddr thread) const;
-  // For how long a thread has been held up, at least: its own wait; of a wait for an ERESOURCE, which begins
-  // anew every four seconds (Microsoft, registry value ResourceTimeoutCount: four-second units), also that of
-  // the owner, who has not given it back for so long.
+  // For how long a thread may have been held up: its own wait; of a wait for an ERESOURCE, which begins anew
+  // every four seconds (Microsoft, registry value ResourceTimeoutCount: four-second units), that of the
+  // owner, who has not given it back for so long.
   u64 held_up_ms(VirtAddr thread) const;
+  // Whether this wait may last for hours by design: of a patient kind, and nothing speaks against it.
+  bool is_patient(const Edge& edge) const;
   // These threads and all that wait behind them, each once, in ascending order.
   std::vector<VirtAddr> with_behind(std::vector<VirtAddr> threads) const;
   // Threads that others wait for and that wait for no other thread themselves.

@@ -106,7 +106,7 @@ bool answers_when_it_likes(const IrpNode& irp, const std::string& driver) {
 // until that has work for it (mrxdav).
 bool is_about_the_device(const IrpNode& irp) {
   constexpr std::string_view kDevices = "\\Device\\";
-  return irp.file.empty() ||
+  return (irp.file.empty() && irp.file_object.is_null()) ||
          (irp.file.starts_with(kDevices) && irp.file.find('\\', kDevices.size()) == irp.file.npos);
 }
 

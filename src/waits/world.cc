@@ -140,9 +140,13 @@ void World::complete_threads() {
   for (const nt::Handle& h : walk.handles) {
     const VirtAddr va = h.object - body->offset;
     if (thread_index_.contains(va)) continue;
-    all &= memory::read<u8>(target_.kernel(), va).has_value();
-    if (!nt::is_thread(target_, va)) continue;
+    // Processes are in it too; what cannot be read may be a thread.
+    const auto d = nt::read_dispatcher(target_, va);
+    all &= d.has_value();
+    if (!d || d->type != nt::DispatcherType::thread) continue;
     const auto t = nt::read_thread(target_, va);
+    all &= t && t->gaps.empty();
+    if (!nt::is_thread(target_, va)) continue;
     if (t && t->tid == h.value && add_thread(va, SIZE_MAX)) found++;
   }
   if (found != 0)
@@ -409,7 +413,8 @@ bool one_of_several(const nt::Target& target, const ThreadNode& t, VirtAddr obje
 }  // namespace
 
 void World::add_edge(Edge edge) {
-  if (const ThreadNode* t = thread(edge.from); t != nullptr && one_of_several(target_, *t, edge.object))
+  if (const ThreadNode* t = thread(edge.from);
+      t != nullptr && one_of_several(target_, *t, edge.waited.is_null() ? edge.object : edge.waited))
     edge.confidence = weaker(edge.confidence, Confidence::heuristic);
   const auto [it, added] =
       edge_index_.try_emplace({edge.from.value(), edge.to.value(), edge.object.value()}, edges.size());

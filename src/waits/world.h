@@ -125,7 +125,8 @@ struct Edge {
   // of a queue). Only all of them together can close a cycle.
   bool any_of = false;
   std::vector<Candidate> candidates;
-  VirtAddr file{};  // file object whose data it is about, where that is known
+  VirtAddr file{};    // file object whose data it is about, where that is known
+  VirtAddr waited{};  // the dispatcher object that the thread waits for; null: object
 };
 
 // A queue that threads take work from.

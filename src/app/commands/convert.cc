@@ -53,19 +53,21 @@ int complain_of_dump(const Options& o, const Error& e) {
 
 // A crash dump has the registers in Windows' own memory; for the notes of an ELF core the processor's KPCR
 // must be where GS points.
-std::vector<dump::CpuState> registers_of_windows(const Options& o) {
-  int status = kDone;
+std::vector<dump::CpuState> registers_of_windows(const Options& o, Node& gaps) {
   std::vector<dump::CpuState> out;
-  const auto session = open_session(o.common, status);
-  if (!session) return out;
-  for (const nt::Cpu& cpu : session->target().cpus()) {
+  const auto target = nt::Target::open(o.common.dump, o.common.target);
+  if (!target) {
+    gaps.add(gap_node({"CPU registers", "", text(target.error())}));
+    return out;
+  }
+  for (const nt::Cpu& cpu : (*target)->cpus()) {
     if (!cpu.state) continue;
     dump::CpuState s = *cpu.state;
     if (s.user_mode())
       s.kernel_gs_base = cpu.kpcr.value();
     else
       s.gs.base = cpu.kpcr.value();
-    if (s.cr3 == 0) s.cr3 = session->target().place().dtb.value();
+    if (s.cr3 == 0) s.cr3 = (*target)->place().dtb.value();
     s.has_control = true;
     out.push_back(s);
   }
@@ -86,7 +88,7 @@ int convert_plain(const Options& o) {
   n["gaps"] = gaps_node(d.gaps);
   const auto ranges = dump::whole_pages(d.physical->ranges());
   std::vector<dump::CpuState> cpus = d.cpus;
-  if (o.to == "elf" && cpus.empty() && d.header) cpus = registers_of_windows(o);
+  if (o.to == "elf" && cpus.empty() && d.header) cpus = registers_of_windows(o, n["gaps"]);
   const auto written = o.to == "elf" ? dump::write_elf_core(o.out, *d.physical, ranges, cpus, progress_line())
                                      : dump::write_raw(o.out, *d.physical, ranges, progress_line());
   if (!written) return complain_of_output(o, written.error());

@@ -38,11 +38,11 @@ Result<Node> run(Session& session, const std::vector<std::string>& args) {
         Why::unsupported,
         "usage: !cs ADDRESS, or !cs -l for all with waiters (choose the process with .process first)");
   const VirtAddr va = TRY(evaluate(session, address));
-  nt::CriticalSection c = TRY(nt::read_critical_section(session.target(), session.space(va), va));
+  auto found = nt::read_critical_section(session.target(), session.space(va), va);
   // One of 32-bit code, in a WOW64 process.
-  if (const auto narrow = nt::read_critical_section32(session.space(va), va);
-      !c.plausible() && va.value() >> 32 == 0 && narrow)
-    c = *narrow;
+  if ((!found || !found->plausible()) && va.value() >> 32 == 0)
+    if (auto narrow = nt::read_critical_section32(session.space(va), va)) found = std::move(narrow);
+  const nt::CriticalSection c = TRY(std::move(found));
   if (!c.plausible())
     return fail(Error{.why = Why::implausible,
                       .va = va,

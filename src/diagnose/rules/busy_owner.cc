@@ -317,8 +317,8 @@ void describe_owner(Context& c, const Owner& o, Finding& f) {
         std::ranges::any_of(o.chain, [](const ChainLink& l) { return l.kind == "ERESOURCE"; });
     f.evidence.push_back(
         {.text = fmt::format(
-             "the longest wait is {}, and {} does not wait: this is no deadlock{}{}",
-             duration(o.behind.longest_ms), c.who(head),
+             "the longest wait is {}, and {} {}: this is no deadlock{}{}", duration(o.behind.longest_ms),
+             c.who(head), o.thread.waiting() ? "waits for no other thread that is known" : "does not wait",
              o.contention >= kHugeContention
                  ? fmt::format("; the lock changes hands all the time (contention count {})", o.contention)
                  : "",
@@ -337,10 +337,11 @@ void describe_work(Context& c, const Owner& o, Finding& f) {
   // Whose code the thread is in says more than where its request lies.
   if (f.culprit.driver.empty()) f.culprit.driver = irp->driver;
   f.culprit.file = irp->file;
-  f.evidence.push_back(c.about_irp(
-      irp->irp.address,
-      fmt::format("it works on {} {} in {}: {}", irp->major, irp->irp.address, irp->driver, irp->file),
-      irp->irp.consistent ? Confidence::exact : Confidence::heuristic));
+  f.evidence.push_back(c.about_irp(irp->irp.address,
+                                   fmt::format("it works on {} {}{}: {}", irp->major, irp->irp.address,
+                                               irp->driver.empty() ? "" : " in " + irp->driver,
+                                               irp->file.empty() ? "a file that cannot be read" : irp->file),
+                                   irp->irp.consistent ? Confidence::exact : Confidence::heuristic));
   if (const std::string directory = directory_of(o.work); !directory.empty())
     describe_directory(c, f, directory, o.work);
 }

@@ -82,15 +82,14 @@ void finish(Context& c, Finding& f, VirtAddr thread, std::vector<VirtAddr> starv
   suffering = c.graph.with_behind(std::move(suffering));
   f.chain = c.chain_to(thread);
   // Who is ready here may hold what others wait for.
+  VirtAddr holder;
+  size_t most = 0;
   for (const VirtAddr s : starved)
-    if (f.chain.empty() && !c.graph.behind(s).threads.empty()) {
-      f.chain = c.chain_to(s);
-      f.chain.push_back({.waiters = {s},
-                         .kind = "processor",
-                         .name = fmt::format("CPU {}", cpu),
-                         .longest_ms = starved_ms,
-                         .confidence = Confidence::derived});
+    if (const size_t n = c.graph.behind(s).threads.size(); n > most) {
+      most = n;
+      holder = s;
     }
+  if (f.chain.empty() && most != 0) f.chain = c.chain_to(holder);
   f.advice = {
       "One look cannot tell a short spin from an endless one: take a second dump ten seconds later. The "
       "same CPU at the same place is the cause.",
@@ -275,7 +274,8 @@ void hogged(Context& c, std::vector<Finding>& findings) {
   for (const nt::Cpu& cpu : c.world.target().cpus()) {
     const ThreadNode* t = c.world.thread(cpu.current_thread);
     const bool dpc = t != nullptr && waits::in_deferred_procedure(c.world, *t);
-    if (t == nullptr || (t->idle_thread && !dpc))
+    if (t == nullptr) return;  // what it runs, if anything, is not known
+    if (t->idle_thread && !dpc)
       one_is_free = true;
     else
       hogs.push_back({cpu.number, t, dpc});
@@ -320,8 +320,8 @@ void hogged(Context& c, std::vector<Finding>& findings) {
     what += (i == 0 ? "" : ", ") + what_hogs(c, hogs[i]);
   f.evidence.push_back({.text = what, .confidence = Confidence::exact, .reads = {}, .check = "!running -it"});
   if (one_is_free)
-    f.evidence.push_back({.text = "another processor is idle and takes none of them: they are bound to this "
-                                  "one (affinity)",
+    f.evidence.push_back({.text = "another processor is idle and takes none of them: it seems that they are "
+                                  "bound to theirs (affinity)",
                           .confidence = Confidence::heuristic,
                           .reads = {},
                           .check = "!ready"});

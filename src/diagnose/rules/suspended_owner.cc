@@ -23,7 +23,8 @@ void find(Context& c, std::vector<Finding>& findings) {
               .confidence = behind.weakest,
               .chain = c.chain_to(head)};
     // Any worker of a server may answer: with its process they are all suspended.
-    if (!f.chain.empty() && !seen.insert(f.chain.back().object).second) continue;
+    if (!f.chain.empty() && f.chain.back().kind == "ALPC" && !seen.insert(f.chain.back().object).second)
+      continue;
     f.culprit = c.culprit(head);
     f.waiting = behind.threads;
     f.longest_ms = behind.longest_ms;

@@ -44,7 +44,8 @@ struct Stuck {
   std::map<VirtAddr, std::vector<VirtAddr>> by_head;  // whom they wait for in the end
   std::vector<VirtAddr> suffering;                    // they and those behind them
   bool whole = true;                                  // every stack can be seen
-  u64 longest_ms = 0, shortest_ms = ~u64{0};
+  u64 longest_ms = 0, shortest_ms = ~u64{0};          // as Graph::held_up_ms
+  u64 shown_from_ms = ~u64{0}, shown_to_ms = 0;       // their own waits
 };
 
 // Nothing when a worker is free or may come back by itself.
@@ -58,6 +59,9 @@ std::optional<Stuck> stuck_workers(const Context& c, const waits::QueueNode& q) 
     const u64 waited = c.graph.held_up_ms(w);
     s.longest_ms = std::max(s.longest_ms, waited);
     s.shortest_ms = std::min(s.shortest_ms, waited);
+    const u64 shown = t->thread.waited_ms.value_or(0);
+    s.shown_from_ms = std::min(s.shown_from_ms, shown);
+    s.shown_to_ms = std::max(s.shown_to_ms, shown);
     s.by_head[head_of(c.graph, w)].push_back(w);
   }
   // The one that began to wait last says since when nobody works.
@@ -71,7 +75,7 @@ void describe_queue(const Context& c, const waits::QueueNode& q, const Stuck& s,
       {.text = fmt::format("{}: {} bound to it, none waits for work; {} queued; all of them have "
                            "waited for {} to {}",
                            q.name, counted(q.workers.size(), "thread is", "threads are"),
-                           q.queue.entries.size(), duration(s.shortest_ms), duration(s.longest_ms)),
+                           q.queue.entries.size(), duration(s.shown_from_ms), duration(s.shown_to_ms)),
        .confidence = Confidence::derived,
        .reads = {},
        .check = q.executive ? "!exqueue" : fmt::format("dt nt!_KQUEUE {}", q.queue.address)});
@@ -103,7 +107,7 @@ Evidence about_worker(const Context& c, VirtAddr worker) {
   const ThreadNode* t = c.world.thread(worker);
   return c.about_thread(worker,
                         fmt::format("worker {} waits {}{}", c.who(worker),
-                                    duration(c.graph.held_up_ms(worker)), thing_waited_for(t)),
+                                    duration(t->thread.waited_ms.value_or(0)), thing_waited_for(t)),
                         t->waits.empty() ? Confidence::exact : t->waits.front().confidence);
 }
 

@@ -14,6 +14,7 @@ constexpr u32 kBuckets = 37;  // of an object directory, on every build
 constexpr u64 kHandleEntrySize = 16;
 constexpr u64 kEntriesPerPage = kPageSize / kHandleEntrySize;
 constexpr u64 kPointersPerPage = kPageSize / 8;
+constexpr size_t kMostPages = 1 << 17;
 constexpr size_t kMostHandles = 1 << 22;       // Windows' own limit is 16 million
 constexpr u8 kCreatorInfo = 1, kNameInfo = 2;  // OBJECT_HEADER.InfoMask
 constexpr int kDeepest = 32;                   // directories below each other
@@ -223,10 +224,15 @@ HandleWalk ObjectManager::handles(VirtAddr table) const {
     return out;
   }
   const u64 next = t.value_or(HANDLE_TABLE::NextHandleNeedingPool, 0);  // handle values run in steps of 4
-  size_t missing = 0;
+  size_t missing = 0, visited = 0;
+  bool cut = false;
   // The low 2 bits of TableCode: 0 one page of entries, 1 pages of pointers to such, 2 one level more.
   auto page = [&](auto&& self, VirtAddr at, u64 level, u64 first) -> void {
-    if (out.handles.size() >= kMostHandles || (next != 0 && first * 4 >= next)) return;
+    if (next != 0 && first * 4 >= next) return;
+    if (out.handles.size() >= kMostHandles || ++visited > kMostPages) {
+      cut = true;
+      return;
+    }
     const auto bytes = memory::read_sparse(target_.kernel(), at, kPageSize);
     const ByteView b(bytes.bytes);
     if (!bytes.holes.empty()) {
@@ -255,6 +261,7 @@ HandleWalk ObjectManager::handles(VirtAddr table) const {
   page(page, VirtAddr(*code & ~u64{7}), *code & 3, 0);
   if (missing != 0)
     out.gaps.push_back({"handle table", hex(table), fmt::format("{} of its pages are missing", missing)});
+  if (cut) out.gaps.push_back({"handle table", hex(table), "larger than any can be: cut"});
   return out;
 }
 

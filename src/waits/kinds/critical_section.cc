@@ -140,22 +140,23 @@ void add(World& world, ThreadNode& t, const Found& found) {
     edge.note = fmt::format("its owner, thread id {:#x}, is no thread of the process any more", c.owner_tid);
     fresh.owners.push_back({.tid = c.owner_tid, .alive = false, .confidence = found.confidence});
   }
-  world.add_lock(std::move(fresh))
-      .waiters.push_back(
-          {.thread = t.thread.address, .access = "exclusive", .waited_ms = t.thread.waited_ms});
+  Lock& lock = world.add_lock(std::move(fresh));
+  lock.waiters.push_back(
+      {.thread = t.thread.address, .access = "exclusive", .waited_ms = t.thread.waited_ms});
   world.add_wait(t, {.object = object_of(t, c.address),
                      .kind = "critical section",
                      .nature = WaitNature::lock,
-                     .detail = fmt::format("critical section {} {}", c.address,
-                                           world.lock(c.address, t.thread.address)->name),
+                     .detail = fmt::format("critical section {} {}", c.address, lock.name),
                      .confidence = found.confidence});
   world.add_edge(std::move(edge));
 }
 
 // The function that waits says that it waits for one, and which cannot be told.
 void add_unknown(World& world, ThreadNode& t, const std::optional<Error>& unreadable) {
-  const std::string why = unreadable ? fmt::format("its memory cannot be read ({})", text(*unreadable))
-                                     : "none of the values on its stack is one that is locked";
+  const std::string why =
+      unreadable ? fmt::format("a value that may be its address leads to memory that cannot be read ({})",
+                               text(*unreadable))
+                 : "none of the values on its stack is one that is locked";
   const VirtAddr object = object_of(t, t.thread.address);
   world.add_wait(t, {.object = object,
                      .kind = "critical section",
@@ -169,7 +170,7 @@ void add_unknown(World& world, ThreadNode& t, const std::optional<Error>& unread
                   .note = "a critical section, by the function that waits; " + why});
   if (unreadable)
     world.gaps.push_back({fmt::format("critical section that {} waits for", world.who(t.thread.address)), "",
-                          text(*unreadable)});
+                          "perhaps: " + text(*unreadable), true});
 }
 
 void find(World& world) {

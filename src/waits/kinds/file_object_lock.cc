@@ -1,6 +1,8 @@
 // A file object opened for synchronous I/O takes one request at a time: who comes meanwhile waits for the
 // event FILE_OBJECT.Lock (wdm.h; Busy says that somebody has it) until the request of the other one is done.
 #include <algorithm>
+#include <optional>
+#include <unordered_map>
 
 #include "base/format.h"
 #include "waits/kind.h"
@@ -9,21 +11,31 @@ namespace unhang::waits {
 
 namespace {
 
-// Who has a request under way for a file.
-std::vector<VirtAddr> requesters(const World& world, VirtAddr file, VirtAddr but) {
-  std::vector<VirtAddr> out;
+constexpr size_t kMostOwners = 8;
+
+using Requesters = std::unordered_map<VirtAddr, std::vector<VirtAddr>>;
+
+// Who has requests under way, by file object.
+Requesters requesters(const World& world) {
+  Requesters out;
+  const auto add = [&](VirtAddr file, VirtAddr thread) {
+    std::vector<VirtAddr>& list = out[file];
+    if (list.empty() || list.back() != thread) list.push_back(thread);
+  };
   for (const ThreadNode& t : world.threads)
-    if (t.thread.address != but && std::ranges::any_of(t.irps, [&](size_t i) {
-          const IrpNode& irp = world.irps[i];
-          return irp.irp.current() != nullptr && (irp.file_object == file || irp.irp.original_file == file);
-        }))
-      out.push_back(t.thread.address);
+    for (const size_t i : t.irps) {
+      const IrpNode& irp = world.irps[i];
+      if (irp.irp.current() == nullptr) continue;
+      add(irp.file_object, t.thread.address);
+      if (irp.irp.original_file != irp.file_object) add(irp.irp.original_file, t.thread.address);
+    }
   return out;
 }
 
 void find(World& world) {
   const auto offset = world.target().bind(nt::FILE_OBJECT::Lock);
   if (!offset) return;
+  std::optional<Requesters> by_file;
   for (ThreadNode& t : world.threads) {
     if (!t.waiting() || t.nature() == WaitNature::lock) continue;
     for (const nt::WaitBlock& b : t.thread.wait_blocks) {
@@ -49,11 +61,23 @@ void find(World& world) {
                 .object = b.object,
                 .confidence = Confidence::derived,
                 .file = file->first};
-      for (const VirtAddr owner : requesters(world, file->first, t.thread.address)) {
+      if (!by_file) by_file = requesters(world);
+      std::vector<VirtAddr> owners;
+      for (const VirtAddr owner : (*by_file)[file->first]) {
+        const bool queues =
+            std::ranges::any_of(world.thread(owner)->thread.wait_blocks,
+                                [&](const nt::WaitBlock& other) { return other.object == b.object; });
+        if (!queues && owners.size() < kMostOwners) owners.push_back(owner);
+      }
+      // Only one of them can have it.
+      edge.any_of = owners.size() > 1;
+      if (edge.any_of) edge.confidence = Confidence::heuristic;
+      for (const VirtAddr owner : owners) {
         edge.to = owner;
         edge.note = "it has a request under way for the same file object";
         if (std::ranges::none_of(lock.owners, [&](const LockOwner& o) { return o.thread == owner; }))
-          lock.owners.push_back({.thread = owner, .count = 1, .confidence = Confidence::derived});
+          lock.owners.push_back(
+              {.thread = owner, .count = 1, .alive = world.alive(owner), .confidence = edge.confidence});
         world.add_edge(edge);
       }
     }

@@ -87,7 +87,8 @@ void find(World& world) {
                         .kind = "IRP",
                         .object = node.irp.address,
                         .confidence = tied->confidence,
-                        .note = tied->how});
+                        .note = tied->how,
+                        .waited = block.object});
       }
     }
   }
