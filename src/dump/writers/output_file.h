@@ -31,7 +31,6 @@ class OutputFile {
   std::string path_;
   std::string temporary_;  // its name until then; empty: it has none
   int fd_ = -1;
-  bool file_system_copies_ = false;  // it can do better than read and write
 };
 
 }  // namespace unhang::dump
