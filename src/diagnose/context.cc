@@ -2,6 +2,7 @@
 #include <map>
 #include <set>
 
+#include "base/ascii.h"
 #include "base/format.h"
 #include "diagnose/rule.h"
 #include "nt/objects/eresource.h"
@@ -162,9 +163,7 @@ constexpr std::string_view kOfWindows[] = {
 std::string foreign_driver(const ThreadNode& t) {
   for (size_t i = 0; i < t.stack.frames.size() && is_kernel(t.stack.frames[i].ip); i++) {
     const std::string module(waits::module_of(t.stack.symbols[i]));
-    std::string low = module;
-    std::ranges::transform(low, low.begin(),
-                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    const std::string low = lower(module);
     if (low.empty() || low == "nt" || low == "hal") continue;
     return std::ranges::find(kOfWindows, low) == std::end(kOfWindows) ? module : "";
   }

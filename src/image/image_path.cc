@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/ascii.h"
 #include "base/format.h"
 
 namespace unhang::image {
@@ -12,12 +13,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr size_t kMostFiles = 1 << 16;  // names that are compared in one folder
-
-std::string lower(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return s;
-}
 
 // Entries of a folder that are called so: Windows does not tell cases apart.
 std::vector<std::string> called(const std::string& folder, const std::string& name) {

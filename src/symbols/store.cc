@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/ascii.h"
 #include "symbols/importer.h"
 
 namespace unhang::symbols {
@@ -14,12 +15,6 @@ namespace unhang::symbols {
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string lower(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return s;
-}
 
 bool is_symbol_file(const std::string& name) {
   const std::string n = lower(name);

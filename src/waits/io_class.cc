@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/ascii.h"
 #include "nt/objects/irp.h"
 
 namespace unhang::waits {
@@ -68,16 +69,6 @@ std::string_view name(IoClass c) {
   }
   return "other";
 }
-
-namespace {
-
-std::string lower(std::string s) {
-  std::ranges::transform(s, s.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return s;
-}
-
-}  // namespace
 
 std::string driver_short_name(const std::string& driver) {
   return lower(driver.substr(driver.find_last_of('\\') + 1));

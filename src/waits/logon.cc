@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/ascii.h"
+
 namespace unhang::waits {
 
 namespace {
@@ -12,12 +14,6 @@ constexpr std::string_view kLogon[] = {"winlogon.exe", "logonui.exe",  "lsass.ex
                                        "wininit.exe",  "userinit.exe", "lsaiso.exe"};
 constexpr std::string_view kDesktop[] = {"explorer.exe", "dwm.exe", "consent.exe", "rdpclip.exe",
                                          "sihost.exe"};
-
-std::string lower(std::string s) {
-  std::ranges::transform(s, s.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return s;
-}
 
 }  // namespace
 

@@ -8,6 +8,7 @@
 #include "app/command.h"
 #include "app/expression.h"
 #include "app/views/view.h"
+#include "base/ascii.h"
 #include "base/format.h"
 
 namespace unhang::app {
@@ -20,12 +21,6 @@ struct Options {
   u32 scan_ms = 4000;
   int why = 0;
 };
-
-std::string lower(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return s;
-}
 
 // Threads of the processes that a symptom speaks of.
 constexpr std::string_view kRdpLogon[] = {"winlogon.exe", "logonui.exe",  "lsass.exe",

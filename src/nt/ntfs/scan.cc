@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "base/ascii.h"
 #include "base/utf.h"
 #include "nt/ntfs/record.h"
 
@@ -14,12 +15,6 @@ namespace unhang::nt::ntfs {
 namespace {
 
 constexpr u64 kFileRecord = 1024;
-
-std::string lower(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return s;
-}
 
 // Pages that hold NTFS records, found by their signatures at the only places where they can stand.
 bool has_record(const u8* page) {

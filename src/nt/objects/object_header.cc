@@ -14,7 +14,7 @@ constexpr u32 kBuckets = 37;  // of an object directory, on every build
 constexpr u64 kHandleEntrySize = 16;
 constexpr u64 kEntriesPerPage = kPageSize / kHandleEntrySize;
 constexpr u64 kPointersPerPage = kPageSize / 8;
-constexpr size_t kMostPages = 1 << 17;
+constexpr size_t kMostPages = 1 << 17;         // of a table: more than its handles need
 constexpr size_t kMostHandles = 1 << 22;       // Windows' own limit is 16 million
 constexpr u8 kCreatorInfo = 1, kNameInfo = 2;  // OBJECT_HEADER.InfoMask
 constexpr int kDeepest = 32;                   // directories below each other

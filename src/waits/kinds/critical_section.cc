@@ -95,7 +95,7 @@ std::string name_of(const World& world, const ProcessNode& p, VirtAddr section) 
     if (peb.value_or(nt::PEB::FastPebLock, {}) == section)
       return fmt::format("PEB lock of {} ({})", p.process.name, p.process.pid);
   }
-  // PEB.LoaderLock of 32-bit code (winternl.h and public symbols of 32-bit ntdll).
+  // PEB.LoaderLock of 32-bit code (public symbols of 32-bit ntdll).
   constexpr u64 kLoaderLock32 = 0xa0;
   const VirtAddr peb32 = nt::peb32_of(
       world.target(), nt::Object(world.target(), p.process.address).value_or(nt::EPROCESS::Wow64Process, {}));

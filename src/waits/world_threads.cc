@@ -1,0 +1,100 @@
+// The threads of a world: those of the processes' lists, of the processors, and of the table of client ids
+// where a list is broken.
+#include <algorithm>
+
+#include "base/format.h"
+#include "waits/world.h"
+
+namespace unhang::waits {
+
+bool World::add_thread(VirtAddr va, size_t process) {
+  if (thread_index_.contains(va)) return true;
+  auto t = nt::read_thread(target_, va);
+  if (!t) {
+    gaps.push_back({"thread", hex(va), text(t.error())});
+    return false;
+  }
+  for (const Gap& g : t->gaps)
+    gaps.push_back({fmt::format("{} of thread {}.{}", g.what, t->pid, t->tid), g.where, g.why, g.minor});
+  if (!t->irp_walk.complete())
+    gaps.push_back({fmt::format("IRP list of thread {}.{}", t->pid, t->tid), hex(va), t->irp_walk.how()});
+  if ((t->ticks = clock_.since(t->wait_time))) {
+    if (t->state == nt::ThreadState::waiting) t->waited_ms = clock_.nearest_ms(*t->ticks);
+  }
+  if (process == SIZE_MAX)
+    for (size_t i = 0; i < processes.size(); i++)
+      if (processes[i].process.address == t->process) process = i;
+  thread_index_[va] = threads.size();
+  if (process < processes.size()) processes[process].threads.push_back(threads.size());
+  threads.push_back({.thread = std::move(*t), .process = process});
+  return true;
+}
+
+void World::read_threads() {
+  size_t count = target_.cpus().size();
+  for (const ProcessNode& p : processes) count += p.process.threads.size();
+  threads.reserve(count);
+  for (size_t i = 0; i < processes.size(); i++)
+    for (const VirtAddr va : std::vector<VirtAddr>(processes[i].process.threads))
+      processes[i].threads_torn |= !add_thread(va, i);
+  complete_threads();
+  for (const nt::Cpu& cpu : target_.cpus()) {
+    // A current thread that no list led to: its process's list is broken.
+    if (!is_kernel(cpu.current_thread) || !add_thread(cpu.current_thread, SIZE_MAX)) continue;
+    ThreadNode* t = thread(cpu.current_thread);
+    t->cpu = cpu.number;
+    t->idle_thread = cpu.current_thread == cpu.idle_thread;
+  }
+  for (ThreadNode& t : threads)
+    if (const ProcessNode* p = process_of(t); p != nullptr && p->idle_process) t.idle_thread = true;
+}
+
+// Threads that a broken list does not lead to: the table of client ids has every thread. It is a handle table
+// whose entries point to the objects themselves (WinDbg's !process and volatility's psxview read it so).
+void World::complete_threads() {
+  if (std::ranges::none_of(processes, &ProcessNode::threads_torn)) return;
+  const auto table = target_.pointer_at("PspCidTable");
+  const auto body = target_.bind(nt::OBJECT_HEADER::Body);
+  if (!table || !body || !is_kernel(*table)) return;
+  const nt::HandleWalk walk = objects_.handles(*table);
+  size_t found = 0;
+  bool all = walk.gaps.empty() && !walk.handles.empty();
+  for (const nt::Handle& h : walk.handles) {
+    const VirtAddr va = h.object - body->offset;
+    if (thread_index_.contains(va)) continue;
+    // Processes are in it too; what cannot be read may be a thread.
+    const auto d = nt::read_dispatcher(target_, va);
+    all &= d.has_value();
+    if (!d || d->type != nt::DispatcherType::thread) continue;
+    const auto t = nt::read_thread(target_, va);
+    all &= t && t->gaps.empty();
+    if (!nt::is_thread(target_, va)) continue;
+    if (t && t->tid == h.value && add_thread(va, SIZE_MAX)) found++;
+  }
+  if (found != 0)
+    gaps.push_back({"threads", hex(*table),
+                    fmt::format("{} found in the table of client ids (PspCidTable) only",
+                                counted(found, "thread was", "threads were")),
+                    true});
+  if (all)
+    for (ProcessNode& p : processes) p.threads_torn = false;
+}
+
+ThreadNode* World::find_or_adopt(VirtAddr va) {
+  if (ThreadNode* t = thread(va)) return t;
+  if (!nt::is_thread(target_, va) || !add_thread(va, SIZE_MAX)) return nullptr;
+  ThreadNode& t = threads.back();
+  t.stack = stacks_.make(t.thread);
+  read_irps_of(threads.size() - 1);
+  return &threads.back();
+}
+
+bool World::alive(VirtAddr owner) const {
+  if (const ThreadNode* t = thread(owner)) return !t->thread.terminated();
+  if (!memory::read<u8>(target_.kernel(), owner)) return true;
+  const auto t = nt::is_thread(target_, owner) ? nt::read_thread(target_, owner)
+                                               : Result<nt::Thread>(fail(Error{.why = Why::implausible}));
+  return t && !t->terminated();
+}
+
+}  // namespace unhang::waits
