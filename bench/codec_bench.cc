@@ -174,13 +174,18 @@ void unhang_reads(benchmark::State& state, const Subject* s, bool random, unsign
   const auto& pages = random ? s->random : s->sequential;
   for (auto _ : state) {
     state.PauseTiming();
-    const dump::DumpFile d = open(*s);
+    std::optional d = open(*s);
     state.ResumeTiming();
-    std::vector<std::jthread> pool;
-    const size_t part = pages.size() / threads;
-    for (unsigned t = 1; t < threads; t++)
-      pool.emplace_back([&, t] { read_all(*d.physical, std::span(pages).subspan(t * part, part)); });
-    read_all(*d.physical, std::span(pages).first(part));
+    {
+      std::vector<std::jthread> pool;
+      const size_t part = pages.size() / threads;
+      for (unsigned t = 1; t < threads; t++)
+        pool.emplace_back([&, t] { read_all(*d->physical, std::span(pages).subspan(t * part, part)); });
+      read_all(*d->physical, std::span(pages).first(part));
+    }
+    state.PauseTiming();
+    d.reset();
+    state.ResumeTiming();
   }
   state.SetItemsProcessed(static_cast<i64>(pages.size()) * state.iterations());
 }

@@ -1,5 +1,6 @@
 #include "dump/page_cache.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -15,7 +16,7 @@ PagePool::~PagePool() {
   for (void* slab : slabs_) munmap(slab, kSlab);
 }
 
-void PagePool::grow() {
+auto PagePool::new_slab() -> Room {
   // Aligned, so that the kernel can give it as one large page: map twice as much, cut both ends off.
   slabs_.reserve(slabs_.size() + 1);
   free_.reserve((slabs_.size() + 1) * (kSlab / kPageSize));
@@ -28,17 +29,22 @@ void PagePool::grow() {
   munmap(slab + kSlab, kSlab - before);
   madvise(slab, kSlab, MADV_HUGEPAGE);
   slabs_.push_back(slab);
-  for (size_t at = kSlab; at > 0; at -= kPageSize)
-    free_.push_back(new (slab + at - kPageSize) Page);  // no bytes are touched
+  return {slab, slab + kSlab};
 }
 
 std::shared_ptr<Page> PagePool::take() {
   Page* page = nullptr;
   {
     const std::lock_guard guard(lock_);
-    if (free_.empty()) grow();
-    page = free_.back();
-    free_.pop_back();
+    if (!free_.empty()) {
+      page = free_.back();
+      free_.pop_back();
+    } else {
+      Room& room = fresh_[static_cast<unsigned>(sched_getcpu()) % fresh_.size()];
+      if (room.begin == room.end) room = new_slab();
+      page = new (room.begin) Page;  // no bytes are touched
+      room.begin += kPageSize;
+    }
   }
   return {page, [pool = shared_from_this()](Page* p) {
             const std::lock_guard guard(pool->lock_);

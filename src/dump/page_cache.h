@@ -26,11 +26,19 @@ class PagePool : public std::enable_shared_from_this<PagePool> {
   std::shared_ptr<Page> take();
 
  private:
+  struct Room {
+    u8* begin = nullptr;
+    u8* end = nullptr;
+  };
+
   PagePool() = default;
-  void grow();
+  Room new_slab();
 
   std::mutex lock_;
   std::vector<Page*> free_;
+  // What no thread has touched yet, of one slab for each processor (modulo their number): two that fault in
+  // the same large page clear it twice, and one of the two is thrown away.
+  std::array<Room, 8> fresh_;
   std::vector<void*> slabs_;
 };
 
