@@ -99,14 +99,15 @@ class Parser {
     const std::string name(mark == word.npos ? word : word.substr(mark + 1));
     if (module == "nt")
       if (const auto va = session_.target().symbol(name.c_str())) return va->value();
-    if (const nt::Module* m = session_.target().modules().find_name(module)) {
-      if (name.empty()) return m->base().value();
+    const nt::Module* m = session_.target().modules().find_name(module);
+    if (m != nullptr && name.empty()) return m->base().value();
+    if (m != nullptr)
       if (const nt::Module* opened = session_.target().module_at(m->base()))
         if (const auto va = opened->find(name)) return va->value();
-      return bad("not an address, and no symbol of that module");
-    }
-    if (const nt::Module* m = session_.target().modules().find_name(word)) return m->base().value();
-    return bad("not an address, and no symbol or module of that name");
+    // A module's name alone is its base.
+    if (const nt::Module* named = session_.target().modules().find_name(word)) return named->base().value();
+    return bad(m != nullptr && mark != word.npos ? "not an address, and no symbol of that module"
+                                                 : "not an address, and no symbol or module of that name");
   }
 
   Session& session_;

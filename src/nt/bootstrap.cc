@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/format.h"
 #include "memory/read.h"
+#include "nt/kdbg.h"
 #include "nt/member.h"
 
 namespace unhang::nt {
@@ -16,8 +17,6 @@ using memory::AddressSpace;
 using memory::PagingRules;
 
 constexpr u64 kFrameMask = 0x000f'ffff'ffff'f000;
-// ntoskrnl is at most 17 MiB (Windows 11), its base at most 2 MiB further down with large pages.
-constexpr u64 kMostImage = u64{32} << 20;
 
 struct Search {
   const dump::DumpFile& dump;
@@ -42,7 +41,7 @@ bool has_shared_data(const Source<VirtAddr>& space) {
 template <class Wanted>
 std::optional<VirtAddr> image_below(const Source<VirtAddr>& space, VirtAddr inside, const Wanted& wanted) {
   const VirtAddr top = inside.page();
-  for (u64 down = 0; down <= kMostImage && down <= top.value(); down += kPageSize) {
+  for (u64 down = 0; down <= kMostKernelImage && down <= top.value(); down += kPageSize) {
     const VirtAddr base = top - down;
     const auto mz = memory::read<u16>(space, base);
     if (!mz || *mz != 0x5a4d) continue;
@@ -138,6 +137,32 @@ std::optional<KernelPlace> from_header(const Search& s) {
         return KernelPlace{h.directory_table_base, levels, *base, "Windows dump header",
                            "Windows dump header: the image around its lists"};
     }
+  }
+  return std::nullopt;
+}
+
+// The page of the kernel's header is missing, or those with its names are: its KDBG says where it begins.
+std::optional<KernelPlace> from_kdbg(const Search& s) {
+  std::set<VirtAddr> tried;  // most processors have the same handlers
+  for (size_t i = 0; i < s.dump.cpus.size(); i++) {
+    const dump::CpuState& cpu = s.dump.cpus[i];
+    if (!cpu.long_mode() || cpu.user_mode()) continue;
+    const PhysAddr dtb(cpu.cr3 & kFrameMask);
+    const AddressSpace space = s.space(dtb, cpu.paging_levels());
+    const auto handlers = idt_handlers(space, VirtAddr(cpu.idt.base));
+    if (handlers.empty() || !tried.insert(handlers.front()).second) continue;
+    if (const auto base = kernel_base_by_kdbg(space, handlers.front()))
+      return KernelPlace{dtb, cpu.paging_levels(), *base, fmt::format("CR3 of CPU {}", i),
+                         fmt::format("IDT of CPU {}: the KDBG near its handlers", i)};
+  }
+  if (!s.dump.header) return std::nullopt;
+  const auto& h = *s.dump.header;
+  for (const int levels : {4, 5}) {
+    const AddressSpace space = s.space(h.directory_table_base, levels);
+    if (!memory::read<u64>(space, h.ps_loaded_module_list)) continue;
+    if (const auto base = kernel_base_by_kdbg(space, h.ps_loaded_module_list))
+      return KernelPlace{h.directory_table_base, levels, *base, "Windows dump header",
+                         "Windows dump header: the KDBG near its lists"};
   }
   return std::nullopt;
 }
@@ -324,7 +349,7 @@ std::optional<VirtAddr> kpcr_of(const dump::CpuState& cpu, const Source<VirtAddr
 
 Result<KernelPlace> find_kernel(const dump::DumpFile& dump, const dump::PageSource<PhysAddr>& physical) {
   const Search s{dump, physical};
-  for (auto* rung : {from_cpus, from_header, from_low_stub, from_scan})
+  for (auto* rung : {from_cpus, from_header, from_kdbg, from_low_stub, from_scan})
     if (auto k = rung(s)) return *k;
   if (!dump.other_system.empty() || mentions_linux(s))
     return fail(Error{.why = Why::unsupported, .detail = "the dump of a Linux guest, not of Windows"});

@@ -12,6 +12,29 @@ namespace {
 constexpr u32 kTag = 0x4742444B;  // "KDBG"
 constexpr u64 kLeastSize = 0x290, kMostSize = 0x600;
 
+// Where the kernel lies, and which parts of it may hold the block.
+struct Part {
+  VirtAddr start{};
+  u64 size = 0;
+  bool writable = true;
+};
+struct Extent {
+  VirtAddr base{};
+  u64 size = 0;
+  std::vector<Part> parts;
+  bool contains(VirtAddr va) const { return va - base < size; }
+};
+
+// All of it where the header with the sections is missing.
+Extent extent_of(const Module& nt) {
+  if (nt.image() == nullptr) return {nt.base(), kMostKernelImage, {{nt.base(), kMostKernelImage, true}}};
+  Extent out{nt.base(), nt.size(), {}};
+  for (const image::Section& section : nt.image()->sections())
+    if (section.size <= (u64{64} << 20))
+      out.parts.push_back({nt.base() + section.rva.value(), section.size, section.writable()});
+  return out;
+}
+
 bool valid(ByteView b, VirtAddr kernel_base) {
   const u32 size = b.at<u32>(0x14);
   return b.at<u32>(0x10) == kTag && size >= kLeastSize && size <= kMostSize &&
@@ -50,21 +73,26 @@ std::optional<Kdbg> decode(const Source<VirtAddr>& kernel, VirtAddr va, const Mo
   return cut(std::move(bytes), va, nt.base(), "symbol KdDebuggerDataBlock, decoded");
 }
 
+// Places that a "KDBG" 16 bytes further on would make the start of a block.
+std::vector<u64> tags(ByteView b) {
+  std::vector<u64> out;
+  const std::string_view text(reinterpret_cast<const char*>(b.data()), b.size());
+  for (size_t at = text.find("KDBG"); at != text.npos; at = text.find("KDBG", at + 4))
+    if (at >= 16) out.push_back(at - 16);
+  return out;
+}
+
 // "KDBG" in nt's sections, 16 bytes into a block that names this kernel's base. It lies in writable data,
 // which is searched first; images made by other linkers have been seen to keep it elsewhere.
-std::optional<Kdbg> scan(const Source<VirtAddr>& kernel, const Module& nt) {
-  if (nt.image() == nullptr) return std::nullopt;
+std::optional<Kdbg> scan(const Source<VirtAddr>& kernel, const Extent& nt) {
   for (const bool writable : {true, false})
-    for (const image::Section& section : nt.image()->sections()) {
-      if (section.writable() != writable || section.size > (u64{64} << 20)) continue;
-      const auto data = memory::read_sparse(kernel, nt.base() + section.rva.value(), section.size);
+    for (const Part& part : nt.parts) {
+      if (part.writable != writable) continue;
+      const auto data = memory::read_sparse(kernel, part.start, part.size);
       const ByteView b(data.bytes);
-      const std::string_view text(reinterpret_cast<const char*>(b.data()), b.size());
-      for (size_t at = text.find("KDBG"); at != text.npos; at = text.find("KDBG", at + 4)) {
-        if (at < 16 || !valid(b.from(at - 16), nt.base())) continue;
-        const VirtAddr va = nt.base() + section.rva.value() + (at - 16);
-        return cut(read_block(kernel, va), va, nt.base(), "scan of nt's data");
-      }
+      for (const u64 at : tags(b))
+        if (valid(b.from(at), nt.base))
+          return cut(read_block(kernel, part.start + at), part.start + at, nt.base, "scan of nt's data");
     }
   return std::nullopt;
 }
@@ -84,10 +112,10 @@ class Undo {
   u64 c_;
 };
 
-std::optional<Undo> undo_at(ByteView b, u64 at, const Module& nt) {
+std::optional<Undo> undo_at(ByteView b, u64 at, const Extent& nt) {
   const u64 tag = b.at<u64>(at + 0x10), base = b.at<u64>(at + 0x18);
   for (int k = 0; k < 64; k++) {
-    const Undo undo(base, nt.base().value(), k);
+    const Undo undo(base, nt.base.value(), k);
     const u64 v = undo(tag);
     if (static_cast<u32>(v) != kTag || v >> 32 < kLeastSize || v >> 32 > kMostSize) continue;
     bool inside = true;
@@ -98,28 +126,31 @@ std::optional<Undo> undo_at(ByteView b, u64 at, const Module& nt) {
   return std::nullopt;
 }
 
-std::optional<Kdbg> decode_by_kernel_base(const Source<VirtAddr>& kernel, const Module& nt) {
-  if (nt.image() == nullptr) return std::nullopt;
-  // The block is nearly always alone on its list, so its first two fields are equal, encoded or not: most
-  // places need no trial at all. Only when that finds nothing are all of them tried.
+// The block is nearly always alone on its list, so its first two fields are equal, encoded or not: most
+// places need no trial at all.
+bool worth_a_trial(ByteView b, u64 at, bool alone) {
+  return b.at<u64>(at + 0x18) != 0 && (b.at<u64>(at) == b.at<u64>(at + 8)) == alone;
+}
+
+std::optional<Kdbg> decode_by_kernel_base(const Source<VirtAddr>& kernel, const Extent& nt) {
+  // Only when the easy places have nothing are all of them tried.
   for (const bool alone : {true, false})
-    for (const image::Section& section : nt.image()->sections()) {
-      if (!section.writable() || section.size > (u64{64} << 20)) continue;
-      const VirtAddr start = nt.base() + section.rva.value();
-      const auto data = memory::read_sparse(kernel, start, section.size);
+    for (const Part& part : nt.parts) {
+      if (!part.writable) continue;
+      const auto data = memory::read_sparse(kernel, part.start, part.size);
       const ByteView b(data.bytes);
       for (u64 at = 0; at + kLeastSize <= b.size(); at += 8) {
-        if (b.at<u64>(at + 0x18) == 0 || (b.at<u64>(at) == b.at<u64>(at + 8)) != alone) continue;
+        if (!worth_a_trial(b, at, alone)) continue;
         const auto undo = undo_at(b, at, nt);
         if (!undo) continue;
-        std::vector<u8> bytes = read_block(kernel, start + at);
+        std::vector<u8> bytes = read_block(kernel, part.start + at);
         for (size_t i = 0; i + 8 <= bytes.size(); i += 8) {
           u64 x = 0;
           std::memcpy(&x, &bytes[i], 8);
           x = (*undo)(x);
           std::memcpy(&bytes[i], &x, 8);
         }
-        return cut(std::move(bytes), start + at, nt.base(),
+        return cut(std::move(bytes), part.start + at, nt.base,
                    "scan of nt's data, decoded by the kernel base in it");
       }
     }
@@ -151,8 +182,38 @@ std::optional<Kdbg> find_kdbg(const dump::DumpFile& dump, const Source<VirtAddr>
               cut(read_block(kernel, copy), copy, nt.base(), "decoded copy left by the guest's fwcfg driver"))
         return k;
   }
-  if (auto k = scan(kernel, nt)) return k;
-  return decode_by_kernel_base(kernel, nt);
+  const Extent extent = extent_of(nt);
+  if (auto k = scan(kernel, extent)) return k;
+  return decode_by_kernel_base(kernel, extent);
+}
+
+std::optional<VirtAddr> kernel_base_by_kdbg(const Source<VirtAddr>& kernel, VirtAddr inside) {
+  const VirtAddr page = inside.page();
+  if (page < VirtAddr(kMostKernelImage) || page + kMostKernelImage < page) return std::nullopt;
+  const VirtAddr start = page - kMostKernelImage;
+  const auto data = memory::read_sparse(kernel, start, 2 * kMostKernelImage);
+  const ByteView b(data.bytes);
+  const auto whole = [](VirtAddr base) { return Extent{base, kMostKernelImage, {}}; };
+  for (const u64 at : tags(b)) {
+    const Extent nt = whole(VirtAddr(b.at<u64>(at + Kdbg::kKernBase)));
+    if (nt.base.page_offset() == 0 && valid(b.from(at), nt.base) && nt.contains(inside) &&
+        nt.contains(VirtAddr(b.at<u64>(at + Kdbg::kPsLoadedModuleList))) &&
+        nt.contains(VirtAddr(b.at<u64>(at + Kdbg::kPsActiveProcessHead))))
+      return nt.base;
+  }
+  // Encoded, it does not say which base: that is a page that is missing from the dump, or one whose image
+  // lacks its names.
+  constexpr size_t kMostBases = 16;
+  std::vector<VirtAddr> bases;
+  for (VirtAddr base = start + kPageSize; base <= page; base += kPageSize) {
+    const auto mz = memory::read<u16>(kernel, base);
+    if (mz ? *mz == 0x5a4d : mz.error().why == Why::not_in_dump) bases.push_back(base);
+  }
+  if (bases.size() > kMostBases) return std::nullopt;
+  for (const VirtAddr base : bases)
+    for (u64 at = 0; at + kLeastSize <= b.size(); at += 8)
+      if (worth_a_trial(b, at, true) && undo_at(b, at, whole(base))) return base;
+  return std::nullopt;
 }
 
 }  // namespace unhang::nt

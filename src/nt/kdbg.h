@@ -12,6 +12,9 @@
 
 namespace unhang::nt {
 
+// ntoskrnl is at most 17 MiB (Windows 11), its base at most 2 MiB further down with large pages.
+inline constexpr u64 kMostKernelImage = u64{32} << 20;
+
 class Kdbg {
  public:
   Kdbg(std::vector<u8> bytes, VirtAddr va, std::string how)
@@ -58,5 +61,8 @@ class Kdbg {
 // 8 and later keep it), the decoded copy that a VMCOREINFO note points to, a scan of nt's data for it, plain
 // or encoded: what it says of the kernel's base is known, and undoes the encoding without symbols.
 std::optional<Kdbg> find_kdbg(const dump::DumpFile& dump, const Source<VirtAddr>& kernel, const Module& nt);
+
+// The base of the kernel around an address, by the KDBG in it: for dumps that lack the page of its header.
+std::optional<VirtAddr> kernel_base_by_kdbg(const Source<VirtAddr>& kernel, VirtAddr inside);
 
 }  // namespace unhang::nt

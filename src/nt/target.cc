@@ -106,6 +106,7 @@ Result<void> Target::load_kernel(const TargetOptions& options) {
   } else {
     // The page with the GUID is missing. Addresses that the dump states identify the build as well: three
     // lists at three places is no coincidence.
+    kdbg_ = find_kdbg(dump_, kernel(), *nt_);
     found = store_.find_if("ntkrnlmp.pdb",
                            [&](const symbols::Layout& layout) { return addresses_agree(layout); });
     how = "addresses of the kernel's lists that the dump states";
@@ -118,7 +119,7 @@ Result<void> Target::load_kernel(const TargetOptions& options) {
     note("symbols", "none for this kernel: names from exports, addresses from KDBG and exports");
   }
   for (const Gap& g : store_.complaints()) gaps_.push_back(g);
-  kdbg_ = find_kdbg(dump_, kernel(), *nt_);
+  if (!kdbg_) kdbg_ = find_kdbg(dump_, kernel(), *nt_);
   if (kdbg_)
     note("KDBG", kdbg_->how());
   else
@@ -127,11 +128,14 @@ Result<void> Target::load_kernel(const TargetOptions& options) {
 }
 
 bool Target::addresses_agree(const symbols::Layout& layout) const {
-  const ByteView kdbg(dump_.kdbg.data(), dump_.kdbg.size());
+  const ByteView kdbg = kdbg_ ? kdbg_->view() : ByteView(dump_.kdbg.data(), dump_.kdbg.size());
+  const auto header = dump_.header.value_or(dump::WindowsHeader());
+  const auto either = [](VirtAddr a, u64 b) { return a.is_null() ? b : a.value(); };
   const std::pair<const char*, u64> stated[] = {
-      {"PsLoadedModuleList", dump_.header ? dump_.header->ps_loaded_module_list.value() : 0},
-      {"PsActiveProcessHead", dump_.header ? dump_.header->ps_active_process_head.value() : 0},
-      {"KdDebuggerDataBlock", dump_.header ? dump_.header->kd_debugger_data_block.value() : 0},
+      {"PsLoadedModuleList", either(header.ps_loaded_module_list, kdbg.at<u64>(Kdbg::kPsLoadedModuleList))},
+      {"PsActiveProcessHead",
+       either(header.ps_active_process_head, kdbg.at<u64>(Kdbg::kPsActiveProcessHead))},
+      {"KdDebuggerDataBlock", either(header.kd_debugger_data_block, kdbg_ ? kdbg_->va().value() : 0)},
       {"PspCidTable", kdbg.at<u64>(Kdbg::kPspCidTable)},
       {"ExpSystemResourcesList", kdbg.at<u64>(Kdbg::kExpSystemResourcesList)},
   };

@@ -44,6 +44,16 @@ TEST_F(DebuggerTest, ThreadsAndProcessesByTheirCid) {
   EXPECT_TRUE(has(run(".process 4"), fmt::format("{}", m_.system_process())));
 }
 
+TEST_F(DebuggerTest, AModulesNameIsItsBase) {
+  const VirtAddr base = session_->target().kernel_base();
+  EXPECT_EQ(run("dq nt L2"), run(fmt::format("dq {} L2", base)));
+  EXPECT_EQ(run("dq nt+8 L1"), run(fmt::format("dq {} L1", base + 8)));
+  for (const auto& m : session_->target().modules().all())
+    EXPECT_EQ(run(fmt::format("dq {} L1", m->name())), run(fmt::format("dq {} L1", m->base()))) << m->name();
+  EXPECT_TRUE(has(run("dq nosuchmodule L1"), "no symbol or module of that name"));
+  EXPECT_TRUE(has(run("dq nt!NoSuchSymbol L1"), "no symbol of that module"));
+}
+
 // Decimal numbers, which the report prints, are the usual mistake.
 TEST_F(DebuggerTest, WhoIsNotThereIsAnError) {
   for (const char* line : {"!thread 1208", "k 1208", ".thread 1208", "!process 1200", ".process 1200",

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "nt/target.h"
+#include "synth/damage.h"
 #include "synth/scene.h"
 
 namespace unhang {
@@ -48,6 +49,21 @@ TEST(Kdbg, NotAloneOnItsList) {
   const auto target = open_changed(scene, 0, 0x1000);
   ASSERT_TRUE(target->kdbg());
   EXPECT_EQ(target->kdbg()->va(), scene.machine->symbol("KdDebuggerDataBlock"));
+}
+
+// The page with the kernel's PE header is not in the dump: nothing but KDBG says where the kernel begins.
+TEST(Kdbg, NamesAKernelWithoutAHeader) {
+  for (const bool encoded : {false, true})
+    for (const char* build : {"6.1.7601.24540", "10.0.14393.4583", "10.0.22631.2428"}) {
+      synth::Scene scene = synth::healthy({.build = build, .encode_kdbg = encoded});
+      const VirtAddr base = open(scene)->kernel_base();
+      const auto target = nt::Target::open(
+          synth::without_page(*scene.machine, Pfn(scene.machine->memory().pte(base) >> 12 & 0xfffffff)), {});
+      ASSERT_TRUE(target.has_value()) << build << text(target.error());
+      EXPECT_EQ((*target)->kernel_base(), base);
+      ASSERT_TRUE((*target)->kdbg()) << build;
+      EXPECT_EQ((*target)->kdbg()->va(), scene.machine->symbol("KdDebuggerDataBlock"));
+    }
 }
 
 // One field changed is another key: nothing is believed.
