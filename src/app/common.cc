@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 
 #include "app/command.h"
@@ -16,7 +17,11 @@
 namespace unhang::app {
 
 void complain(const std::string& sentence) {
-  fmt::print(stderr, "unhang: {}\n", sentence);
+  // Words of others (a QMP server's, a file's name) do not steer the terminal.
+  std::string plain = sentence;
+  std::replace_if(
+      plain.begin(), plain.end(), [](char c) { return static_cast<u8>(c) < ' ' || c == 0x7f; }, ' ');
+  fmt::print(stderr, "unhang: {}\n", plain);
 }
 
 void add_common_options(CLI::App& app, CommonOptions& options) {
@@ -37,7 +42,8 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
   app.add_option("--spool", options.target.dump.spool.folder,
                  "folder where compressed dumps are unpacked; else $TMPDIR or /var/tmp");
   app.add_flag("--no-cache", options.no_cache, "neither read nor write the cache of imported symbols");
-  app.add_option("--json", options.json, "write JSON to FILE, or to standard output with '-' (the default)")
+  app.add_option("--json", options.json,
+                 "write JSON to standard output, or to FILE: a name that ends with .json, or --json=FILE")
       ->type_name("[FILE]");
 }
 
@@ -107,6 +113,15 @@ int output(const Node& node, const CommonOptions& options) {
     const std::string json = report::to_json(node);
     if (options.json == "-") {
       return to_standard_output(json);
+    }
+    // A slip of the hand must not cost a dump.
+    std::error_code none;
+    std::ifstream there;
+    if (std::filesystem::is_regular_file(options.json, none)) there.open(options.json, std::ios::binary);
+    const int first = there.is_open() ? there.peek() : EOF;
+    if (first != EOF && first != '{' && first != '[') {
+      complain(fmt::format("{}: exists and is no JSON report: it is not replaced", options.json));
+      return kUserError;
     }
     std::ofstream file(options.json, std::ios::binary);
     file << json;

@@ -18,9 +18,8 @@ const Command* find_command(std::string_view name) {
   return nullptr;
 }
 
-// `unhang DUMP` means `unhang analyze DUMP`, and `--json` alone means `--json -`: a file name for it begins
-// with
-// '-', contains a '/', or ends with ".json", because what follows may as well be the dump or a command.
+// `unhang DUMP` means `unhang analyze DUMP`, and `--json` alone means `--json -`: a file name behind it ends
+// with ".json", because what follows may as well be the dump or a command.
 std::vector<std::string> normalise(int argc, char** argv) {
   std::vector<std::string> args(argv + 1, argv + argc);
   const bool about_us =

@@ -15,12 +15,24 @@ std::unexpected<Error> refuse(const char* why) {
   return fail(Error{.why = Why::unsupported, .detail = why});
 }
 
+// The same thread: another one may have got the memory of one that ended.
+bool same_thread(const ThreadNode& a, const ThreadNode& b) {
+  return a.thread.create_time == b.thread.create_time && a.thread.tid == b.thread.tid;
+}
+
+// By the clock, or, since that may be set between the dumps (a time service, after a long pause), by threads
+// that were made at the same moment and lie at the same place: more than half of them.
 bool same_boot(const World& a, const World& b) {
   if (a.target().kernel_base() != b.target().kernel_base()) return false;
   const nt::Clock &ca = a.clock(), &cb = b.clock();
   if (ca.system_time == 0 || cb.system_time == 0) return true;  // cannot be told apart by the clock
   const u64 boot_a = ca.system_time - ca.interrupt_time, boot_b = cb.system_time - cb.interrupt_time;
-  return boot_a > boot_b ? boot_a - boot_b < kSameBoot : boot_b - boot_a < kSameBoot;
+  if ((boot_a > boot_b ? boot_a - boot_b : boot_b - boot_a) < kSameBoot) return true;
+  const auto lasted = static_cast<size_t>(std::ranges::count_if(a.threads, [&](const ThreadNode& t) {
+    const ThreadNode* later = b.thread(t.thread.address);
+    return t.thread.create_time != 0 && later != nullptr && same_thread(t, *later);
+  }));
+  return lasted * 2 > a.threads.size();
 }
 
 bool same_stack(const ThreadNode& a, const ThreadNode& b) {
@@ -30,9 +42,17 @@ bool same_stack(const ThreadNode& a, const ThreadNode& b) {
              [](const stack::Frame& x, const stack::Frame& y) { return x.ip == y.ip && x.sp == y.sp; });
 }
 
-bool same_wait(const ThreadNode& a, const ThreadNode& b) {
-  return a.waiting() && b.waiting() && a.thread.wait_time == b.thread.wait_time && !a.waits.empty() &&
-         !b.waits.empty() && a.waits.front().object == b.waits.front().object;
+// It waits for the same object, and since the same tick without having run. A wait for a resource begins anew
+// every four seconds (half a second at first), which is no progress: then its place on the stack is the same.
+bool stands_still(const ThreadNode& a, const ThreadNode& b, u64 elapsed_ms) {
+  if (!a.waiting() || !b.waiting() || a.waits.empty() || b.waits.empty() ||
+      a.waits.front().object != b.waits.front().object)
+    return false;
+  const u32 switches = b.thread.context_switches - a.thread.context_switches;
+  if (switches == 0) return a.thread.wait_time == b.thread.wait_time;
+  constexpr u64 kRoundMs = 4000;
+  return a.thread.wait_reason == nt::kWrResource && b.thread.wait_reason == nt::kWrResource &&
+         switches <= elapsed_ms / kRoundMs + 2 && same_stack(a, b);
 }
 
 bool held_up(const ThreadNode& t) {
@@ -71,9 +91,7 @@ void compare_threads(World& a, World& b, const Graph& graph, Difference& d) {
   const nt::Clock& clock = b.clock();
   for (const ThreadNode& now : b.threads) {
     const ThreadNode* then = a.thread(now.thread.address);
-    // Another thread may have got the memory of one that ended.
-    if (then == nullptr || then->thread.create_time != now.thread.create_time ||
-        then->thread.tid != now.thread.tid) {
+    if (then == nullptr || !same_thread(*then, now)) {
       d.started++;
       continue;
     }
@@ -84,10 +102,10 @@ void compare_threads(World& a, World& b, const Graph& graph, Difference& d) {
                    .cpu_ms = clock.ms(now.thread.kernel_ticks - then->thread.kernel_ticks +
                                       now.thread.user_ticks - then->thread.user_ticks),
                    .same_stack = same_stack(*then, now),
-                   .same_wait = same_wait(*then, now),
+                   .same_wait = stands_still(*then, now, d.elapsed_ms),
                    .waiting = graph.behind(now.thread.address).threads.size()};
     if (c.cpu_ms != 0) d.busy.push_back(c);
-    if (c.switches == 0 && c.same_wait && suffers(b, graph, now)) d.stuck.push_back(c);
+    if (c.same_wait && suffers(b, graph, now)) d.stuck.push_back(c);
   }
   d.ended = a.threads.size() - std::min(a.threads.size(), d.common);
   std::sort(d.busy.begin(), d.busy.end(), [](const auto& x, const auto& y) { return x.cpu_ms > y.cpu_ms; });
@@ -112,31 +130,88 @@ void compare_locks(const World& a, const World& b, Difference& d) {
   }
 }
 
-void conclude(const World& b, const Graph& graph, Difference& d) {
+// Threads that stand in a queue that moves: the lock has another owner now.
+size_t queued(const World& b, const Difference& d) {
+  return static_cast<size_t>(std::ranges::count_if(d.stuck, [&](const ThreadChange& c) {
+    return std::ranges::any_of(b.edges, [&](const waits::Edge& e) {
+      return e.from == c.thread && std::ranges::any_of(d.locks, [&](const LockChange& l) {
+               return l.address == e.object && !l.same_owners && !l.owners_before.empty();
+             });
+    });
+  }));
+}
+
+// What the busiest thread says about those that stand still.
+std::string about_busiest(const World& b, const Difference& d) {
+  if (d.busy.empty()) return "";
+  const ThreadChange& first = d.busy.front();
+  return fmt::format("; {} used most of the CPU: {} ms{}", b.who(first.thread), first.cpu_ms,
+                     first.waiting == 0
+                         ? ""
+                         : fmt::format(", and {} behind it: it is busy, this is no deadlock",
+                                       counted(first.waiting, "thread waits", "threads wait")));
+}
+
+// Nothing waits as far as can be seen; whether that says anything.
+void conclude_idle(const World& a, const World& b, Difference& d) {
+  const auto missing = [](const World& w) {
+    return std::ranges::any_of(w.gaps, [](const Gap& g) { return !g.minor; }) ||
+           std::ranges::any_of(w.target().gaps(), [](const Gap& g) { return !g.minor; });
+  };
+  const char* what = missing(b) ? "second" : missing(a) ? "first" : nullptr;
+  if (what == nullptr) {
+    d.verdict = "idle";
+    d.summary = fmt::format("no thread waits for a lock or a request in the second dump, {} after the first",
+                            duration(d.elapsed_ms));
+    return;
+  }
+  d.verdict = "unknown";
+  d.summary = fmt::format(
+      "no thread waits for a lock or a request in what could be read of the second dump, {} after the first; "
+      "the "
+      "{} dump is not whole",
+      duration(d.elapsed_ms), what);
+}
+
+void conclude(const World& a, const World& b, const Graph& graph, Difference& d) {
   const std::string time = duration(d.elapsed_ms);
   size_t moved = 0, fixed = 0;
   for (const LockChange& l : d.locks) (l.same_owners && l.contention == 0 ? fixed : moved)++;
   const size_t waiting = static_cast<size_t>(std::count_if(
       b.threads.begin(), b.threads.end(), [&](const ThreadNode& t) { return suffers(b, graph, t); }));
-  if (!d.stuck.empty() && d.stuck.size() * 2 >= waiting) {
+  const size_t in_queue = queued(b, d), stuck = d.stuck.size() - in_queue;
+  if (d.elapsed_ms == 0) {
+    d.verdict = "unknown";
+    d.summary = fmt::format(
+        "the machine's clock stood still between the dumps: both are of one moment, or the machine did not "
+        "run, or "
+        "its processors take no interrupts; {} moved",
+        counted(moved, "lock", "locks"));
+  } else if (stuck != 0 && stuck * 2 >= waiting) {
     d.verdict = "stuck";
     d.summary = fmt::format("{} did not move at all in {}; {} kept the same owner",
-                            counted(d.stuck.size(), "waiting thread", "waiting threads"), time,
+                            counted(stuck, "waiting thread", "waiting threads"), time,
                             counted(fixed, "lock", "locks"));
   } else if (waiting != 0) {
     d.verdict = "slow";
     d.summary = fmt::format(
-        "{} for locks or requests, but {} moved in {}: not stuck, slow; {} changed hands or had new waiters",
-        counted(waiting, "thread waits", "threads wait"), waiting - std::min(waiting, d.stuck.size()), time,
-        counted(moved, "lock", "locks"));
+        "{} for locks or requests, but {} moved{} in {}: not stuck, slow; {} changed hands or had new "
+        "waiters",
+        counted(waiting, "thread waits", "threads wait"), waiting - std::min(waiting, d.stuck.size()),
+        in_queue == 0 ? ""
+                      : fmt::format(" and {} in a queue that moved",
+                                    in_queue == 1 ? "1 stands" : fmt::format("{} stand", in_queue)),
+        time, counted(moved, "lock", "locks"));
   } else {
-    d.verdict = "idle";
-    d.summary =
-        fmt::format("no thread waits for a lock or a request in the second dump, {} after the first", time);
+    conclude_idle(a, b, d);
   }
-  if (!d.busy.empty())
-    d.summary +=
-        fmt::format("; {} used most of the CPU: {} ms", b.who(d.busy.front().thread), d.busy.front().cpu_ms);
+  d.summary += about_busiest(b, d);
+}
+
+void collect_gaps(const World& w, const char* which, Difference& d) {
+  for (const auto* list : {&w.target().gaps(), &w.gaps})
+    for (const Gap& g : *list)
+      if (!g.minor) d.gaps.push_back({fmt::format("{} dump: {}", which, g.what), g.where, g.why});
 }
 
 }  // namespace
@@ -147,13 +222,14 @@ Result<Difference> difference(World& before, World& after) {
   if (t0 == 0 || t1 == 0) return refuse("the clock cannot be read in both dumps");
   if (t1 < t0)
     return refuse("the second dump is older than the first: name them in the order they were taken");
-  if (t1 == t0) return refuse("no time passed in the machine between the dumps");
   Difference d;
   d.elapsed_ms = (t1 - t0) / 10000;
   const Graph graph(after);
   compare_threads(before, after, graph, d);
   compare_locks(before, after, d);
-  conclude(after, graph, d);
+  conclude(before, after, graph, d);
+  collect_gaps(before, "first", d);
+  collect_gaps(after, "second", d);
   return d;
 }
 

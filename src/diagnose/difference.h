@@ -11,7 +11,7 @@ struct ThreadChange {
   u32 switches = 0;  // context switches between the dumps
   u64 cpu_ms = 0;    // CPU time used between them
   bool same_stack = false;
-  bool same_wait = false;  // waits for the same object since the same tick
+  bool same_wait = false;  // it has not got what it waits for: see stands_still()
   size_t waiting = 0;      // threads that wait behind it, in the second dump
 };
 
@@ -33,11 +33,13 @@ struct Difference {
   // Threads that used the CPU, the busiest first.
   std::vector<ThreadChange> busy;
   std::vector<LockChange> locks;  // held with waiters in one of the dumps
-  std::string verdict;            // "stuck", "slow", "idle"
+  // "stuck", "slow", "idle"; "unknown" where nothing waits in what could be read, or no time passed.
+  std::string verdict;
   std::string summary;
+  std::vector<Gap> gaps;  // of both dumps
 };
 
-// Errors: unsupported (not two dumps of one boot of one machine, the second not later than the first).
+// Errors: unsupported (not two dumps of one boot of one machine, the second older than the first).
 Result<Difference> difference(World& before, World& after);
 
 }  // namespace unhang::diagnose

@@ -69,6 +69,8 @@ class Unpacker {
     codec_ = find_codec(head);
     what_ = codec_ != nullptr ? fmt::format("unpacking {}", codec_->name) : "copying";
     TRY_VOID(codec_ != nullptr ? decode(head) : copy(head));
+    if (spool_.size() == 0 && why_ != nullptr)
+      return fail(Error{.why = Why::unsupported, .type = "compressed file", .detail = why_});
     if (spool_.size() == 0)
       return fail(Error{
           .why = Why::bad_file,
@@ -97,15 +99,24 @@ class Unpacker {
     const auto decoder = codec_->make();
     std::vector<u8> room(kChunk);
     while (!chunk.empty()) {
-      // Behind a complete stream: another one, or padding that does not matter.
-      if (decoder->complete() && spool_.size() != 0 && find_codec(chunk) != codec_ && chunk.size() >= 16)
-        return {};
+      // Behind a complete stream: another one, padding before another one, or what does not matter.
+      if (decoder->complete() && spool_.size() != 0) {
+        const auto bytes = chunk.span();
+        chunk = chunk.from(static_cast<u64>(
+            std::find_if(bytes.begin(), bytes.end(), [](u8 b) { return b != 0; }) - bytes.begin()));
+        if (chunk.empty()) {
+          chunk = TRY(next());
+          continue;
+        }
+        if (!continues(*codec_, chunk) && chunk.size() >= 16) return {};
+      }
       const auto step = decoder->step(chunk.span(), room);
       TRY_VOID(spool_.write(std::span(room).first(step.written)));
       if (step.damaged) {
         // Trailing bytes too few to tell what they are do no harm either.
         if (step.written == 0 && complete_) return {};
-        gap("is damaged");
+        why_ = step.why;
+        gap(why_ != nullptr ? why_ : "is damaged");
         return {};
       }
       complete_ = decoder->complete();
@@ -132,6 +143,7 @@ class Unpacker {
     return {};
   }
 
+  // what: a text that lives on.
   void gap(const char* what) {
     gaps_.push_back({"compressed file", hex(done_),
                      fmt::format("the {} stream {}: the first {} bytes of its content could be had",
@@ -146,6 +158,7 @@ class Unpacker {
   std::vector<Gap> gaps_;
   u64 done_ = 0;
   bool complete_ = false;
+  const char* why_ = nullptr;
 };
 
 }  // namespace

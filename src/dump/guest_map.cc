@@ -42,6 +42,11 @@ bool rom_or_video(std::string_view name) {
   return false;
 }
 
+bool may_be_ram(const RamBlock& b) {
+  constexpr u64 kLeast = (u64{1} << 20) >> kPageShift;
+  return b.size >= kLeast && !rom_or_video(leaf(b.name)) && !dimm_slot(leaf(b.name));
+}
+
 // The blocks that are the machine's RAM, in their order.
 std::vector<const RamBlock*> main_ram(const std::vector<RamBlock>& blocks) {
   std::vector<const RamBlock*> out;
@@ -52,14 +57,35 @@ std::vector<const RamBlock*> main_ram(const std::vector<RamBlock>& blocks) {
   std::ranges::stable_sort(out, {},
                            [](const RamBlock* b) { return *number_behind(leaf(b->name), "ram-node"); });
   if (!out.empty()) return out;
-  // A memory backend may have any name: then the largest block that is no ROM or video memory.
+  // A memory backend may have any name: then the largest block that is no ROM or video memory, with those
+  // that are numbered like it (-numa node,memdev=m0 -numa node,memdev=m1).
   const RamBlock* largest = nullptr;
   for (const RamBlock& b : blocks)
-    if (!rom_or_video(leaf(b.name)) && !dimm_slot(leaf(b.name)) &&
-        (largest == nullptr || b.size > largest->size))
-      largest = &b;
-  if (largest != nullptr) out.push_back(largest);
+    if (may_be_ram(b) && (largest == nullptr || b.size > largest->size)) largest = &b;
+  if (largest == nullptr) return out;
+  const std::string_view name = leaf(largest->name);
+  const std::string_view prefix = name.substr(0, name.find_last_not_of("0123456789") + 1);
+  if (prefix.size() == name.size()) return {largest};
+  for (const RamBlock& b : blocks)
+    if (may_be_ram(b) && number_behind(leaf(b.name), prefix)) out.push_back(&b);
+  std::ranges::stable_sort(out, {}, [&](const RamBlock* b) { return *number_behind(leaf(b->name), prefix); });
   return out;
+}
+
+// Blocks that may be RAM, under names that nobody knows: whether they belong to it the stream does not say.
+std::vector<Gap> left_out(const std::vector<RamBlock>& blocks, const std::vector<const RamBlock*>& ram) {
+  std::vector<Gap> gaps;
+  if (!ram.empty() &&
+      (leaf(ram.front()->name) == "pc.ram" || number_behind(leaf(ram.front()->name), "ram-node")))
+    return gaps;
+  for (const RamBlock& b : blocks)
+    if (may_be_ram(b) && std::ranges::find(ram, &b) == ram.end())
+      gaps.push_back(
+          {"guest memory", b.name,
+           fmt::format("a block of {} MiB that may be RAM is left out: the stream does not say where "
+                       "it belongs",
+                       b.size >> (20 - kPageShift))});
+  return gaps;
 }
 
 // Bytes of RAM below 4 GiB. Measured with QEMU 7.2 (`info mtree`): pc splits from 3.5 GiB on, q35 from 2.75
@@ -143,7 +169,7 @@ Result<GuestMaps> guest_maps(const MigrationStream& stream, const std::vector<Di
   // AMD hosts: RAM that would reach the HyperTransport hole below 1 TiB moves to 1 TiB (QEMU 7.1).
   if (total > likely && k4G + (total - likely) > 0xFD00000000) splits.push_back({likely, u64{1} << 40});
 
-  GuestMaps out;
+  GuestMaps out{.maps = {}, .gaps = left_out(stream.blocks, ram)};
   bool guessed = false;
   for (const Split& s : splits) {
     GuestMap map;

@@ -110,8 +110,7 @@ void KdumpSource::will_read(PhysRange range) const {
 }
 
 std::vector<PhysRange> KdumpSource::populated() const {
-  // The page of zeros stands first among the data, right behind the descriptors.
-  const u64 zeros = layout_.descriptors + count_ * kDescriptorSize;
+  const u64 zeros = page_of_zeros();
   static constexpr Page kZeros{};
   Page room;
   const auto data = file_.read(zeros, room);
@@ -138,18 +137,41 @@ bool KdumpSource::complete(u64 index) const {
   return d->size == 0 || (file_.file_offset(d->offset) && file_.file_offset(d->offset + d->size - 1));
 }
 
+// Data are in the order of the pages but for those that share one place: all pages of zeros.
+u64 KdumpSource::shared_offset() const {
+  constexpr u64 kProbes = 1024;
+  for (u64 i = 0; i < kProbes && count_ > 1; i++) {
+    const u64 index = (count_ - 2) * i / (kProbes - 1);
+    const auto one = descriptor(index), next = descriptor(index + 1);
+    if (one && next && next->offset <= one->offset) return next->offset;
+  }
+  return page_of_zeros();
+}
+
 u64 KdumpSource::lost() const {
-  // Data are in the order of the pages, so what is complete comes first. Pages of zeros lie about this (their
-  // data come early): the answer is a lower bound, good enough to say that something is missing.
-  u64 low = 0, high = count_;
+  const u64 zeros = shared_offset();
+  const auto shared = [&](u64 index) {
+    const auto d = descriptor(index);
+    return d && d->offset == zeros;
+  };
+  // What is complete comes first. Pages of zeros, of which the upper half of a Windows may be full, say
+  // nothing: their data come early.
+  u64 end = count_;
+  while (end > 0 && shared(end - 1)) end--;
+  if (end == 0 || complete(end - 1)) return 0;
+  u64 low = 0, high = end - 1;
   while (low < high) {
     const u64 middle = low + (high - low) / 2;
-    if (complete(middle))
-      low = middle + 1;
+    u64 probe = middle;
+    while (shared(probe)) probe++;  // the last one is not
+    if (complete(probe))
+      low = probe + 1;
     else
       high = middle;
   }
-  return count_ - low;
+  u64 missing = 0;
+  for (; low < end; low++) missing += complete(low) ? 0 : 1;
+  return missing;
 }
 
 }  // namespace unhang::dump

@@ -32,7 +32,7 @@ class KdumpSource final : public PageSource<PhysAddr> {
   std::vector<PhysRange> populated() const override;
 
   u64 stored() const { return count_; }
-  // How many of them a truncated file has lost; counted from the end, where truncation happens.
+  // How many of them a truncated file has lost at least, if its data are in the order of the pages.
   u64 lost() const;
 
  private:
@@ -48,6 +48,9 @@ class KdumpSource final : public PageSource<PhysAddr> {
   bool has(u64 pfn) const { return pfn >= layout_.first_pfn && pfn < layout_.last_pfn && stored_.test(pfn); }
   std::optional<Descriptor> descriptor(u64 index) const;
   bool complete(u64 index) const;
+  u64 shared_offset() const;
+  // Where the shared page of zeros is if there is one: first among the data, right behind the descriptors.
+  u64 page_of_zeros() const { return layout_.descriptors + count_ * kDescriptorSize; }
   Error missing(PhysAddr pa) const;
 
   LogicalFile file_;

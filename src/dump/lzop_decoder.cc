@@ -1,5 +1,7 @@
 // lzop files (libvirt's dump_image_format and save_image_format know "lzop"): a header, then blocks of LZO1X.
-// Checksums are skipped: a damaged block is damaged memory of the guest, and a format above this says so.
+// Each block has checksums of its content (lzop 1.04: Adler-32 by default, CRC-32 with --crc32).
+#include <zlib.h>
+
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -20,6 +22,7 @@ enum Flag : u32 {
   kMultipart = 0x400,
   kFilter = 0x800,
 };
+constexpr u32 kUnpackedSums[] = {kAdlerUnpacked, kCrcUnpacked}, kPackedSums[] = {kAdlerPacked, kCrcPacked};
 constexpr u32 kMostBlock = 64 << 20;  // lzop's own limit
 constexpr size_t kMagic = 9;
 
@@ -91,9 +94,9 @@ class Lzop final : public StreamDecoder {
     packed_ = p.be<u32>(4).value_or(0);
     if (unpacked_ > kMostBlock || packed_ > unpacked_ || packed_ == 0) return false;
     sums_ = 0;
-    for (const u32 flag : {kAdlerUnpacked, kCrcUnpacked}) sums_ += (flags_ & flag) != 0 ? 4 : 0;
+    for (const u32 flag : kUnpackedSums) sums_ += (flags_ & flag) != 0 ? 4 : 0;
     if (packed_ < unpacked_)
-      for (const u32 flag : {kAdlerPacked, kCrcPacked}) sums_ += (flags_ & flag) != 0 ? 4 : 0;
+      for (const u32 flag : kPackedSums) sums_ += (flags_ & flag) != 0 ? 4 : 0;
     expect(At::data, sums_ + packed_);
     return true;
   }
@@ -106,7 +109,26 @@ class Lzop final : public StreamDecoder {
       std::memcpy(block_.data(), packed.data(), packed_);
     else if (unpack_lzo(packed, block_) != unpacked_)
       return false;
+    if (!sums_agree()) {
+      block_.clear();
+      return false;
+    }
     expect(At::sizes, 4);
+    return true;
+  }
+
+  // Those of the content come first, in the order of their flags.
+  bool sums_agree() const {
+    const ByteView sums(part_.data(), sums_);
+    const auto size = static_cast<uInt>(block_.size());
+    u64 at = 0;
+    for (const u32 flag : kUnpackedSums) {
+      if ((flags_ & flag) == 0) continue;
+      const uLong is = flag == kAdlerUnpacked ? adler32(adler32(0, nullptr, 0), block_.data(), size)
+                                              : crc32(crc32(0, nullptr, 0), block_.data(), size);
+      if (is != sums.be<u32>(at).value_or(0)) return false;
+      at += 4;
+    }
     return true;
   }
 

@@ -1,6 +1,7 @@
 #include "dump/migration_stream.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/format.h"
 #include "dump/cursor.h"
@@ -36,6 +37,7 @@ enum RamFlag : u64 {
 };
 constexpr u64 kMostPages = u64{1} << 40;  // of all blocks together
 constexpr size_t kMostBlocks = 4096;
+constexpr u64 kMostHugePage = u64{16} << 30;  // of any Linux
 
 std::unexpected<Error> bad(const char* detail, u64 offset = 0) {
   return fail(Error{.why = Why::bad_file, .offset = offset, .type = kType, .detail = detail});
@@ -231,26 +233,34 @@ class Reader {
   Result<void> mem_size(u64 total) {
     if (!out_.blocks.empty()) return {};
     const u64 at = in_.at();
-    struct Form {
-      bool mapped;
-      u64 extra;
-    };
-    for (const Form form : {Form{false, 0}, Form{true, 0}, Form{false, 8}, Form{true, 8}, Form{false, 16}}) {
+    for (const Form form :
+         {Form{.huge = true}, Form{.mapped = true}, Form{.extra = 8}, Form{.mapped = true, .extra = 8},
+          Form{.extra = 16}, Form{.huge = true, .extra = 8}}) {
       in_.seek(at);
-      if (read_blocks(total, form.mapped, form.extra)) return {};
+      if (read_blocks(total, form)) return {};
     }
     if (at + 1 + 8 >= out_.file->size()) return bad("truncated before any memory", at);
     return bad("the list of RAM blocks is damaged or truncated", at);
   }
 
-  bool read_blocks(u64 total, bool mapped, u64 extra) {
+  struct Form {
+    bool mapped = false;
+    bool huge = false;  // blocks of huge pages, and no others, say how large these are (postcopy-ram)
+    u64 extra = 0;      // bytes behind each block
+  };
+
+  bool read_blocks(u64 total, const Form& form) {
+    const bool mapped = form.mapped;
     out_.blocks.clear();
     Cursor in = in_;
     u64 bytes = 0, start = 0;
     while (bytes < total && out_.blocks.size() < kMostBlocks) {
       RamBlock b{.name = std::string(in.name()), .start = start};
       const u64 length = in.be64();
-      in.take(extra);
+      // A name cannot follow that begins like this: its length would be 0.
+      const u64 size = out_.file->bytes().be<u64>(in.at()).value_or(0);
+      if (form.huge && std::has_single_bit(size) && size > kPageSize && size <= kMostHugePage) in.be64();
+      in.take(form.extra);
       const bool printable = std::ranges::all_of(b.name, [](char c) { return c > 0x20 && c < 0x7f; });
       b.size = (length >> kPageShift) + (length % kPageSize != 0 ? 1 : 0);
       if (!in.ok() || b.name.empty() || !printable || length > total - bytes || start + b.size > kMostPages)

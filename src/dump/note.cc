@@ -1,5 +1,7 @@
 #include "dump/note.h"
 
+#include <algorithm>
+
 #include "base/format.h"
 #include "dump/virtualbox_note.h"
 #include "dump/windows_header.h"
@@ -79,7 +81,12 @@ Notes read_notes(ByteView notes, u16 machine) {
   std::vector<CpuState> prstatus;
   std::optional<u32> virtualbox;  // version of its form
   u64 at = 0;
+  constexpr size_t kMostCpus = 4096;  // Windows knows 2048, QEMU makes 4096
   while (at + 12 <= notes.size()) {
+    if (std::max(out.cpus.size(), prstatus.size()) > kMostCpus) {
+      out.gaps.push_back({"CPU notes", hex(at), fmt::format("more than {} processors", kMostCpus)});
+      break;
+    }
     const u64 name_size = notes.at<u32>(at), desc_size = notes.at<u32>(at + 4);
     const u32 type = notes.at<u32>(at + 8);
     const u64 desc_at = at + 12 + ((name_size + 3) & ~u64{3});

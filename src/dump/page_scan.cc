@@ -37,13 +37,17 @@ PageScan scan_pages(const PageSource<PhysAddr>& physical, const ScanOptions& opt
     for (size_t i = next++; i < chunks.size(); i = next++) {
       if (std::chrono::steady_clock::now() - begin > options.budget) break;
       const PhysRange& c = chunks[i];
+      u64 unread = 0;
       physical.will_read(c);
       for (PhysAddr at = PhysAddr((c.start.value() + kPageSize - 1) & ~(kPageSize - 1));
            at + kPageSize <= c.end(); at += kPageSize) {
         const auto slice = physical.at(at);
-        if (slice && slice->size == kPageSize && wanted(slice->data)) mine.push_back(at);
+        if (!slice || slice->size != kPageSize)
+          unread += kPageSize;
+        else if (wanted(slice->data))
+          mine.push_back(at);
       }
-      scanned += c.size;
+      scanned += c.size - unread;
     }
     const std::lock_guard lock(mutex);
     out.pages.insert(out.pages.end(), mine.begin(), mine.end());

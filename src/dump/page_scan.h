@@ -16,7 +16,8 @@ struct ScanOptions {
 
 struct PageScan {
   std::vector<PhysAddr> pages;  // that were wanted, in ascending order
-  // How much of the memory was looked at before the time was up.
+  // How much of the memory was looked at before the time was up. Not: what cannot be read, or not as one
+  // page.
   u64 bytes_scanned = 0, bytes_total = 0;
   double seconds = 0;
 };

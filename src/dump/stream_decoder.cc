@@ -5,6 +5,7 @@
 #include <lzma.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <algorithm>
 #include <new>
@@ -58,7 +59,9 @@ class Gzip final : public MemberDecoder {
     const unsigned had_in = s_.avail_in, had_out = s_.avail_out;
     const int r = inflate(&s_, Z_NO_FLUSH);
     complete_ = r == Z_STREAM_END;
-    return {had_in - s_.avail_in, had_out - s_.avail_out, r != Z_OK && r != Z_STREAM_END && r != Z_BUF_ERROR};
+    return {.read = had_in - s_.avail_in,
+            .written = had_out - s_.avail_out,
+            .damaged = r != Z_OK && r != Z_STREAM_END && r != Z_BUF_ERROR};
   }
   z_stream s_{};
 };
@@ -81,7 +84,9 @@ class Bzip2 final : public MemberDecoder {
     const unsigned had_in = s_.avail_in, had_out = s_.avail_out;
     const int r = BZ2_bzDecompress(&s_);
     complete_ = r == BZ_STREAM_END;
-    return {had_in - s_.avail_in, had_out - s_.avail_out, r != BZ_OK && r != BZ_STREAM_END};
+    return {.read = had_in - s_.avail_in,
+            .written = had_out - s_.avail_out,
+            .damaged = r != BZ_OK && r != BZ_STREAM_END};
   }
   bz_stream s_{};
 };
@@ -103,8 +108,9 @@ class Xz final : public MemberDecoder {
     s_.avail_out = out.size();
     const lzma_ret r = lzma_code(&s_, LZMA_RUN);
     complete_ = r == LZMA_STREAM_END;
-    return {in.size() - s_.avail_in, out.size() - s_.avail_out,
-            r != LZMA_OK && r != LZMA_STREAM_END && r != LZMA_BUF_ERROR};
+    return {.read = in.size() - s_.avail_in,
+            .written = out.size() - s_.avail_out,
+            .damaged = r != LZMA_OK && r != LZMA_STREAM_END && r != LZMA_BUF_ERROR};
   }
   lzma_stream s_ = LZMA_STREAM_INIT;
 };
@@ -125,7 +131,12 @@ class Zstd final : public StreamDecoder {
     ZSTD_outBuffer o{out.data(), out.size(), 0};
     const size_t r = ZSTD_decompressStream(s_, &o, &i);
     complete_ = r == 0 || (complete_ && i.pos == 0);
-    return {i.pos, o.pos, ZSTD_isError(r) != 0};
+    return {.read = i.pos,
+            .written = o.pos,
+            .damaged = ZSTD_isError(r) != 0,
+            .why = ZSTD_getErrorCode(r) == ZSTD_error_frameParameter_windowTooLarge
+                       ? "needs a window of more than 128 MiB: unpack it with `zstd -d --long=31`"
+                       : nullptr};
   }
   bool complete() const override { return complete_; }
 
@@ -146,9 +157,9 @@ class Lz4 final : public StreamDecoder {
   Step step(In in, Out out) override {
     size_t read = in.size(), written = out.size();
     const size_t r = LZ4F_decompress(s_, out.data(), &written, in.data(), &read, nullptr);
-    if (LZ4F_isError(r) != 0) return {0, 0, true};
+    if (LZ4F_isError(r) != 0) return {.damaged = true};
     complete_ = r == 0 || (complete_ && read == 0);
-    return {read, written, false};
+    return {.read = read, .written = written};
   }
   bool complete() const override { return complete_; }
 
@@ -164,10 +175,10 @@ std::unique_ptr<StreamDecoder> make() {
 
 using namespace std::string_view_literals;
 
-// pzstd begins with a skippable frame, 50..5f 2a 4d 18.
-bool is_zstd(ByteView h) {
-  return h.starts_with("\x28\xb5\x2f\xfd"sv) ||
-         ((h.at<u8>(0) & 0xf0) == 0x50 && h.from(1).starts_with("\x2a\x4d\x18"sv));
+// A frame that zstd and lz4 both have, for data of others: 50..5f 2a 4d 18, length, data. pzstd begins with
+// one.
+bool is_skippable(ByteView h) {
+  return (h.at<u8>(0) & 0xf0) == 0x50 && h.from(1).starts_with("\x2a\x4d\x18"sv);
 }
 
 constexpr Codec kCodecs[] = {
@@ -179,7 +190,7 @@ constexpr Codec kCodecs[] = {
            "7zXZ\0"sv);
      },
      make<Xz>},
-    {"zstd", is_zstd, make<Zstd>},
+    {"zstd", [](ByteView h) { return h.starts_with("\x28\xb5\x2f\xfd"sv) || is_skippable(h); }, make<Zstd>},
     {"bzip2",
      [](ByteView h) {
        return h.starts_with("BZh"sv) && h.at<u8>(3) >= '1' && h.at<u8>(3) <= '9' &&
@@ -193,9 +204,21 @@ constexpr Codec kCodecs[] = {
 }  // namespace
 
 const Codec* find_codec(ByteView head) {
+  // Whose frame it is tells the one behind it, if that is in sight.
+  ByteView h = head;
+  for (int frames = 0; frames < 16 && is_skippable(h); frames++) {
+    h = h.from(8 + u64{h.at<u32>(4)});
+    for (const Codec& c : kCodecs)
+      if (!is_skippable(h) && c.probe(h)) return &c;
+  }
   for (const Codec& c : kCodecs)
     if (c.probe(head)) return &c;
   return nullptr;
+}
+
+bool continues(const Codec& codec, ByteView chunk) {
+  const bool has_skippable = codec.name == "zstd"sv || codec.name == "lz4"sv;
+  return codec.probe(chunk) || (has_skippable && is_skippable(chunk));
 }
 
 }  // namespace unhang::dump

@@ -14,6 +14,7 @@ class StreamDecoder {
     size_t read = 0;     // bytes of `in` that were used
     size_t written = 0;  // bytes of `out` that were filled
     bool damaged = false;
+    const char* why = nullptr;  // what is wrong, where that is known
   };
   virtual ~StreamDecoder() = default;
   // Uses some of `in` and fills some of `out`. Neither moves only when more input is needed.
@@ -30,6 +31,8 @@ struct Codec {
 
 // By signature; null when the bytes begin like none of them. Needs the first 16 bytes.
 const Codec* find_codec(ByteView head);
+// Whether what follows a complete stream is more of it.
+bool continues(const Codec& codec, ByteView chunk);
 
 std::unique_ptr<StreamDecoder> make_lzop_decoder();
 

@@ -36,4 +36,20 @@ void print_gaps(const Node& gaps, Text& out) {
   }
 }
 
+void print_not_seen(const Node& list, Text& out) {
+  const auto& gaps = list.items();
+  if (gaps.empty()) return;
+  constexpr size_t kMost = 8, kWidth = 118;
+  out.raw(out.bold("NOT SEEN"));
+  for (size_t i = 0; i < gaps.size() && i < kMost; i++) {
+    const std::string where =
+        gaps[i].get("where").is_null() ? "" : fmt::format(" ({})", gaps[i].get("where").as_text());
+    out.paragraph(
+        fmt::format("  - {}{}: {}", gaps[i].get("what").as_text(), where, gaps[i].get("why").as_text()),
+        kWidth, 4);
+  }
+  if (gaps.size() > kMost) out.line("  ... and {} more: --json lists them all", gaps.size() - kMost);
+  out.blank();
+}
+
 }  // namespace unhang::report

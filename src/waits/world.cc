@@ -48,7 +48,8 @@ World::World(const nt::Target& target)
     : target_(target), objects_(target), clock_(nt::read_clock(target)), stacks_(target) {
   if (!clock_.tick_count)
     gaps.push_back({"clock", hex(nt::kUserSharedData),
-                    "KUSER_SHARED_DATA cannot be read: how long threads wait is unknown"});
+                    "KUSER_SHARED_DATA cannot be read: the latest wait is taken for the present, and all "
+                    "waits may be longer than given"});
   read_processes();
   read_threads();
   read_stacks();

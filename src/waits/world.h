@@ -204,6 +204,8 @@ class World {
   void read_processes();
   void read_threads();
   void read_stacks();
+  void tell_age(nt::Thread& thread) const;
+  void take_latest_wait_for_now();
   bool add_thread(VirtAddr va, size_t process);
   void complete_threads();
   void read_irps();

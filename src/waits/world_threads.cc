@@ -7,6 +7,22 @@
 
 namespace unhang::waits {
 
+void World::tell_age(nt::Thread& t) const {
+  t.ticks = clock_.since(t.wait_time);
+  if (t.ticks && t.state == nt::ThreadState::waiting) t.waited_ms = clock_.nearest_ms(*t.ticks);
+}
+
+// The page with the clock is missing: the machine is at least as old as its latest wait.
+void World::take_latest_wait_for_now() {
+  if (threads.empty()) return;
+  u32 latest = threads.front().thread.wait_time;
+  for (const ThreadNode& t : threads)
+    if (static_cast<i32>(t.thread.wait_time - latest) > 0) latest = t.thread.wait_time;
+  clock_.tick_count = latest;
+  clock_.ticks_since_boot = latest;
+  for (ThreadNode& t : threads) tell_age(t.thread);
+}
+
 bool World::add_thread(VirtAddr va, size_t process) {
   if (thread_index_.contains(va)) return true;
   auto t = nt::read_thread(target_, va);
@@ -18,9 +34,7 @@ bool World::add_thread(VirtAddr va, size_t process) {
     gaps.push_back({fmt::format("{} of thread {}.{}", g.what, t->pid, t->tid), g.where, g.why, g.minor});
   if (!t->irp_walk.complete())
     gaps.push_back({fmt::format("IRP list of thread {}.{}", t->pid, t->tid), hex(va), t->irp_walk.how()});
-  if ((t->ticks = clock_.since(t->wait_time))) {
-    if (t->state == nt::ThreadState::waiting) t->waited_ms = clock_.nearest_ms(*t->ticks);
-  }
+  tell_age(*t);
   if (process == SIZE_MAX)
     for (size_t i = 0; i < processes.size(); i++)
       if (processes[i].process.address == t->process) process = i;
@@ -38,6 +52,7 @@ void World::read_threads() {
     for (const VirtAddr va : std::vector<VirtAddr>(processes[i].process.threads))
       processes[i].threads_torn |= !add_thread(va, i);
   complete_threads();
+  if (!clock_.tick_count) take_latest_wait_for_now();
   for (const nt::Cpu& cpu : target_.cpus()) {
     // A current thread that no list led to: its process's list is broken.
     if (!is_kernel(cpu.current_thread) || !add_thread(cpu.current_thread, SIZE_MAX)) continue;

@@ -69,7 +69,11 @@ def mistakes(judge, machine):
     judge.refuses("not offered", 2, "does not offer", *qmp, "-o", new, "--format", "migration")
     judge.refuses("a bad duration", 2, "no duration", *qmp, "-o", new, "--twice", "soon")
     judge.refuses("a bad probe", 2, "the probes are", *qmp, "-o", new, "--probe", "ping:x")
-    judge.refuses("a bad port", 2, "rdp:HOST", *qmp, "-o", new, "--probe", "rdp:x:y")
+    for bad in ("rdp:x:y", "rdp:x:65536", "rdp:[::1]3389", "rdp:::1:3389"):
+        judge.refuses("a bad port", 2, "rdp:HOST", *qmp, "-o", new, "--probe", bad)
+    judge.refuses("an empty probe", 2, "may not be empty", *qmp, "-o", new, "--when-slow", "")
+    judge.refuses("nothing to watch", 2, "what is to be watched", *qmp, "-o", new, "--over", "60s")
+    judge.refuses("standard output", 2, "name a file", *qmp, "-o", "-")
     judge.refuses("twice of what stands", 2, "does not run", *qmp, "-o", new, "--twice", "1s")
     judge.refuses("no such command", 2, "cannot run the probe", *qmp, "-o", new, "--when-slow", "exec /no/thing")
     judge.refuses("another machine", 2, "another machine", "d", "--connect", "qemu+ssh://h/system", "-o", new)
@@ -194,8 +198,8 @@ def remote_desktop(judge, machine):
     judge.hang_in(target, frozen=False)
     server.listener.close()
     done = judge.run("capture", *watch, "--probe", "rdp:[127.0.0.1]:1", "--for", "300ms", "-o", judge.out / "never")
-    judge.equal("rdp, nobody there: exit status", 0, done.returncode)
-    judge.holds("rdp, nobody there", "no connection" in done.stderr, done.stderr)
+    judge.equal("rdp, nobody there: exit status", 2, done.returncode)
+    judge.holds("rdp, nobody there", "no connection" in done.stderr and "failed each time" in done.stderr, done.stderr)
 
 
 def test(judge, images):

@@ -13,6 +13,7 @@ struct Failure {
   std::string sentence;      // without a full stop
   bool machine = false;      // exit status 3 instead of 2
   bool not_offered = false;  // the host has no such format: another one may do
+  bool gone = false;         // the guest is no more
 };
 
 template <class T>
@@ -24,6 +25,10 @@ inline std::unexpected<Failure> mistake(std::string sentence) {
 }
 inline std::unexpected<Failure> trouble(std::string sentence) {
   return std::unexpected(Failure{.sentence = std::move(sentence), .machine = true});
+}
+// The guest has ended, or QEMU has.
+inline std::unexpected<Failure> gone(std::string sentence, bool machine) {
+  return std::unexpected(Failure{.sentence = std::move(sentence), .machine = machine, .gone = true});
 }
 
 }  // namespace unhang::app::capture

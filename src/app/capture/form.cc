@@ -77,6 +77,9 @@ Outcome<std::vector<std::string>> choose_formats(const std::string& wanted, cons
   if (free >= least)
     for (const char* c : kCompressed)
       if (contains(offered, c)) formats.push_back(c);
+  if (formats.empty() && free >= whole)
+    return mistake(fmt::format("the host offers no format that this program takes through a pipe, but {}",
+                               offered.empty() ? "none at all" : joined(offered)));
   if (formats.empty()) return too_little(least, "even a compressed one needs more; name another folder");
   return formats;
 }

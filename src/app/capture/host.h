@@ -42,7 +42,7 @@ class Host {
   // How long the guest stood still for the last dump. Nothing: it did not run before, or nobody said.
   virtual std::optional<milliseconds> stood_still() = 0;
   // The first byte has come: a name that the pipe has is needed no longer.
-  virtual void began() {}
+  virtual void forget_name() {}
   // The guest shall run. Only for when it does not although it did before.
   virtual Outcome<void> let_run() = 0;
 

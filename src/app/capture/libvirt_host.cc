@@ -58,10 +58,11 @@ class LibvirtHost : public Host {
   Outcome<void> open(const std::string& domain) {
     connection_ = lib_.virConnectOpenAuth(uri_.c_str(), lib_.auth, 0);
     if (connection_ == nullptr) return failed(uri_);
-    domain_ = lib_.virDomainLookupByName(connection_, domain.c_str());
-    if (domain_ == nullptr) domain_ = lib_.virDomainLookupByUUIDString(connection_, domain.c_str());
-    if (domain_ == nullptr && domain.size() < 9 && domain.find_first_not_of("0123456789") == domain.npos)
+    // In virsh's order.
+    if (domain.size() < 9 && domain.find_first_not_of("0123456789") == domain.npos)
       domain_ = lib_.virDomainLookupByID(connection_, std::stoi(domain));
+    if (domain_ == nullptr) domain_ = lib_.virDomainLookupByUUIDString(connection_, domain.c_str());
+    if (domain_ == nullptr) domain_ = lib_.virDomainLookupByName(connection_, domain.c_str());
     if (domain_ == nullptr)
       return mistake(
           fmt::format("{}: no such domain at {} (`virsh -c {} list --all` shows them)", domain, uri_, uri_));
@@ -79,8 +80,9 @@ class LibvirtHost : public Host {
       return failed(uri_);
     const bool live = state != VIR_DOMAIN_SHUTOFF && state != VIR_DOMAIN_SHUTDOWN;
     if (!live)
-      return mistake(fmt::format("{} is {}: nothing is left in its memory", lib_.virDomainGetName(domain_),
-                                 state_name(state)));
+      return gone(fmt::format("{} is {}: nothing is left in its memory", lib_.virDomainGetName(domain_),
+                              state_name(state)),
+                  false);
     return Guest{.name = lib_.virDomainGetName(domain_),
                  .memory = u64{info.maxMem} << 10,
                  .running = state == VIR_DOMAIN_RUNNING || state == VIR_DOMAIN_BLOCKED,
@@ -120,7 +122,7 @@ class LibvirtHost : public Host {
 
   std::optional<milliseconds> stood_still() override { return events_.stood_still(kEventPatience); }
 
-  void began() override { pipe_->remove(); }
+  void forget_name() override { pipe_->remove(); }
 
   Outcome<void> let_run() override {
     if (lib_.virDomainResume(domain_) != 0) return failed(uri_);

@@ -11,14 +11,19 @@
 
 namespace unhang::app::capture {
 
+struct ProbeEnd {
+  std::string how;    // "answered", "exit status 1"
+  bool good = false;  // as it should
+};
+
 class Probe {
  public:
   virtual ~Probe() = default;
   virtual std::string name() const = 0;
   // Errors: it can never work.
   virtual Outcome<void> start() = 0;
-  // How it ended ("answered", "exit status 1"); nothing: it still runs after that time, or a signal came.
-  virtual Outcome<std::optional<std::string>> wait(milliseconds time) = 0;
+  // Nothing: it still runs after that time, or a signal came.
+  virtual Outcome<std::optional<ProbeEnd>> wait(milliseconds time) = 0;
   // Ends it if it still runs.
   virtual void stop() = 0;
 };

@@ -50,7 +50,7 @@ Outcome<std::unique_ptr<Qmp>> Qmp::connect(const std::string& path) {
         "{}: no greeting: a QMP socket serves one program at a time, and another has it, or this is "
         "none (libvirt's own monitors belong to libvirt: name the domain instead)",
         path));
-  if (!greeting->contains("QMP")) return mistake(fmt::format("{}: this is no QMP socket", path));
+  if (!greeting->contains("QMP")) return trouble(fmt::format("{}: this is no QMP socket", path));
   TRY(qmp->command("qmp_capabilities"));
   return qmp;
 }
@@ -74,7 +74,7 @@ Outcome<void> Qmp::send(const std::string& line, int descriptor) {
     }
     const ssize_t n = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return trouble(fmt::format("QEMU is gone: {}", std::strerror(errno)));
+    if (n < 0) return gone(fmt::format("QEMU is gone: {}", std::strerror(errno)), true);
     descriptor = -1;
     rest.remove_prefix(static_cast<size_t>(n));
   }
@@ -101,7 +101,7 @@ Outcome<std::optional<Qmp::Json>> Qmp::receive(Clock::time_point end, bool event
     std::array<char, 1 << 16> buffer;
     const ssize_t n = recv(socket_.get(), buffer.data(), buffer.size(), 0);
     if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-    if (n <= 0) return trouble("QEMU is gone: it closed the QMP socket");
+    if (n <= 0) return gone("QEMU is gone: it closed the QMP socket", true);
     unread_.append(buffer.data(), static_cast<size_t>(n));
     if (unread_.size() > kLongestLine) return trouble("what answers on the socket does not speak QMP");
   }

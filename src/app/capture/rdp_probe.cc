@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 
 #include "app/capture/descriptor.h"
@@ -47,7 +48,7 @@ class RdpProbe : public Probe {
     if (const int error = getaddrinfo(host_.c_str(), port_.c_str(), &hints, &found); error != 0)
       return mistake(fmt::format("{}: {}", host_, gai_strerror(error)));
     addresses_.reset(found);
-    sent_ = false;
+    sent_ = answered_ = false;
     answer_.clear();
     early_ = "no address";
     next_ = found;
@@ -55,7 +56,7 @@ class RdpProbe : public Probe {
     return {};
   }
 
-  Outcome<std::optional<std::string>> wait(milliseconds time) override {
+  Outcome<std::optional<ProbeEnd>> wait(milliseconds time) override {
     const auto end = Clock::now() + time;
     while (!early_ && Interrupt::signal() == 0) {
       const auto left = std::chrono::ceil<milliseconds>(end - Clock::now()).count();
@@ -69,7 +70,8 @@ class RdpProbe : public Probe {
       else
         send();
     }
-    return early_;
+    if (!early_) return std::nullopt;
+    return ProbeEnd{*early_, answered_};
   }
 
   void stop() override { socket_.reset(); }
@@ -114,7 +116,8 @@ class RdpProbe : public Probe {
     const size_t whole = size_t{answer_[2]} << 8 | answer_[3];
     if (answer_[0] != 3 || answer_[5] != kConfirmCode || whole < kConfirmSize)
       early_ = "an answer that is not RDP's";
-    else if (answer_.size() >= whole)
+    answered_ = !early_ && answer_.size() >= whole;
+    if (answered_)
       early_ = whole > 11 && answer_[11] == kNegotiationFailure    ? "answered (it refuses TLS and CredSSP)"
                : whole > 11 && answer_[11] == kNegotiationResponse ? "answered"
                                                                    : "answered (standard RDP security)";
@@ -124,7 +127,7 @@ class RdpProbe : public Probe {
   std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> addresses_{nullptr, freeaddrinfo};
   const addrinfo* next_ = nullptr;
   Descriptor socket_;
-  bool sent_ = false;
+  bool sent_ = false, answered_ = false;
   std::vector<u8> answer_;
   std::optional<std::string> early_;  // how it ended
 };
@@ -134,17 +137,22 @@ class RdpProbe : public Probe {
 Outcome<std::unique_ptr<Probe>> rdp_probe(const std::string& where) {
   std::string host = where, port = kPort;
   const size_t bracket = where.find(']');
+  std::string rest;  // ":PORT"
   if (where.starts_with('[') && bracket != where.npos) {
     host = where.substr(1, bracket - 1);
-    if (where.size() > bracket + 1) port = where.substr(bracket + 1);
-    if (port.starts_with(':')) port.erase(0, 1);
-  } else if (const size_t colon = where.find(':'); colon != where.npos && colon == where.rfind(':')) {
+    rest = where.substr(bracket + 1);
+  } else if (const size_t colon = where.find(':'); colon != where.npos) {
     host = where.substr(0, colon);
-    port = where.substr(colon + 1);
+    rest = where.substr(colon);
   }
-  const bool number = !port.empty() && port.size() < 6 && port.find_first_not_of("0123456789") == port.npos;
-  if (host.empty() || !number)
-    return mistake(fmt::format("rdp:{}: wanted is rdp:HOST or rdp:HOST:PORT", where));
+  if (!rest.empty()) port = rest.substr(1);
+  // An address of IPv6 without brackets has a colon in its "port".
+  u16 number = 0;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+  if (host.empty() || (!rest.empty() && rest.front() != ':') || error != std::errc() ||
+      end != port.data() + port.size() || number == 0)
+    return mistake(
+        fmt::format("rdp:{}: wanted is rdp:HOST, rdp:HOST:PORT or rdp:[IPv6 ADDRESS]:PORT", where));
   return std::make_unique<RdpProbe>(host, port);
 }
 

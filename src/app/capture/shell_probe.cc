@@ -51,15 +51,16 @@ class ShellProbe : public Probe {
     return {};
   }
 
-  Outcome<std::optional<std::string>> wait(milliseconds time) override {
+  Outcome<std::optional<ProbeEnd>> wait(milliseconds time) override {
     if (!wait_for_end(time, true)) return std::nullopt;
     int status = 0;
     waitpid(pid_, &status, 0);
     pid_ = -1;
-    if (WIFSIGNALED(status)) return fmt::format("ended by a signal, {}", strsignal(WTERMSIG(status)));
+    if (WIFSIGNALED(status))
+      return ProbeEnd{fmt::format("ended by a signal, {}", strsignal(WTERMSIG(status)))};
     const int code = WEXITSTATUS(status);
     if (code == 127) return mistake(fmt::format("the shell cannot run the probe: {}", command_));
-    return code == 0 ? "done" : fmt::format("exit status {}", code);
+    return code == 0 ? ProbeEnd{"done", true} : ProbeEnd{fmt::format("exit status {}", code)};
   }
 
   void stop() override {

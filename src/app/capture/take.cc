@@ -24,7 +24,7 @@ namespace {
 constexpr size_t kBuffer = 1 << 20;
 constexpr u64 kBlock = 4096;  // of file systems: what a hole is made of
 constexpr std::chrono::seconds kLastPatience(40);
-constexpr milliseconds kSilence(10'000);
+constexpr milliseconds kSilence(10'000), kMoment(200);
 
 // The dump holds all that is in the guest's memory: keys, passwords. Its owner may read it.
 class PrivateFiles {
@@ -115,7 +115,7 @@ Outcome<void> drain(int pipe, Host& host, const Work& work, Sink& sink, u64 expe
       if (n < 0 && errno != EAGAIN && errno != EINTR) return trouble(std::strerror(errno));
       if (n == 0) return {};
       if (n < 0) continue;
-      if (sink.size() == 0) host.began();
+      if (sink.size() == 0) host.forget_name();
       const auto written = sink.take(std::span<const u8>(buffer.data(), static_cast<size_t>(n)));
       if (!written) return trouble(text(written.error()));
       if (progress) progress({.what = "capturing", .done = sink.size(), .total = expected});
@@ -125,10 +125,19 @@ Outcome<void> drain(int pipe, Host& host, const Work& work, Sink& sink, u64 expe
   }
 }
 
+// A daemon that opens a named pipe without a reader sleeps for good, with the guest's lock in its hand
+// (libvirt 9: `virsh list` hung too). So the name goes first, and who has looked it up already still finds a
+// reader for a moment.
+void close_pipe(Descriptor& pipe, Host& host, const Work& work) {
+  host.forget_name();
+  work.ended(kMoment);
+  pipe.reset();
+}
+
 // Until the host has said its last word, or is not likely to say one. Whoever interrupts the wait does not
 // want the dump.
 void finish(Host& host, const Work& work, bool failed) {
-  while (!failed && !work.ended(milliseconds(200))) failed = Interrupt::signal() != 0;
+  while (!failed && !work.ended(kMoment)) failed = Interrupt::signal() != 0;
   if (!failed) return;
   host.abandon();
   work.ended(kLastPatience);
@@ -163,13 +172,14 @@ Outcome<Taken> take(const std::shared_ptr<Host>& host, const std::string& format
   Work work(host, format);
   Sink sink(*file);
   const auto drained = drain(pipe.get(), *host, work, sink, t.before.memory);
-  pipe.reset();
+  close_pipe(pipe, *host, work);
   finish(*host, work, !drained);
-  host->began();  // the pipe's name, if nothing ever came
   if (!work.ended(milliseconds(0)))
     return trouble("the host does not answer; when it does, it drops the dump and lets the guest run");
   const Outcome<void> said = work.result();
   const auto runs = see_that_it_runs(*host, t.before);
+  if (!runs && runs.error().gone)
+    return trouble(fmt::format("the guest ended while it was dumped: {}", runs.error().sentence));
   if (!runs) return trouble(fmt::format("THE GUEST MAY NOT RUN AGAIN: {}", runs.error().sentence));
   // Asked last: whoever interrupts while the guest still stands does not want the dump.
   const Outcome<void> dumped = Interrupt::signal() != 0 ? interrupted() : said;

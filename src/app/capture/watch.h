@@ -11,13 +11,13 @@ struct Watch {
   std::optional<milliseconds> at_most;            // how long to go on
 };
 
-struct Slow {
-  Clock::time_point started;  // of the probe that is slow
-  unsigned probes = 0;        // with it
+struct Watched {
+  unsigned probes = 0, failed = 0;              // with the slow one; those that ended not as they should
+  std::optional<Clock::time_point> slow_since;  // start of the probe that is slow; nothing: the time was over
 };
 
-// Returns as soon as one probe has run for too long, and leaves it running. Nothing: the time was over first.
-// Says on standard error what each took. Errors: the probe cannot work; a signal.
-Outcome<std::optional<Slow>> wait_until_slow(Probe& probe, const Watch& watch);
+// Returns as soon as one probe has run for too long, and leaves it running; or when the time is over. Says on
+// standard error what each took. Errors: the probe cannot work, or never did; a signal.
+Outcome<Watched> wait_until_slow(Probe& probe, const Watch& watch);
 
 }  // namespace unhang::app::capture

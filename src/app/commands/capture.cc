@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "app/analyze.h"
 #include "app/capture/form.h"
@@ -28,6 +29,7 @@ struct Options {
   std::string format = "auto";
   std::string when_slow, probe;
   Watch watch;
+  bool watches = false;  // an option of it was given
   std::optional<milliseconds> twice;
   bool analyze = false, overwrite = false;
 };
@@ -53,8 +55,9 @@ Outcome<std::shared_ptr<Host>> connect(const Options& o) {
 // Everything that can be wrong, before anybody waits for a symptom.
 Outcome<std::vector<std::string>> prepare(Host& host, const Options& o) {
   for (const std::string& path : paths(o)) {
+    if (path == "-") return mistake("a dump does not go to standard output: name a file");
     struct stat st{};
-    if (stat(path.c_str(), &st) != 0) continue;
+    if (lstat(path.c_str(), &st) != 0) continue;
     if (!S_ISREG(st.st_mode)) return mistake(fmt::format("{}: the output must be a plain file", path));
     if (!o.overwrite) return mistake(fmt::format("{} exists; --overwrite replaces it", path));
   }
@@ -102,6 +105,8 @@ Outcome<void> take_all(const std::shared_ptr<Host>& host, const Options& o, Node
 Outcome<std::unique_ptr<Probe>> make_probe(const Options& o) {
   if (!o.when_slow.empty() && !o.probe.empty()) return mistake("either --when-slow or --probe, not both");
   if (!o.when_slow.empty()) return shell_probe(o.when_slow);
+  if (o.probe.empty() && o.watches)
+    return mistake("--over, --every and --for belong to --when-slow or --probe: what is to be watched?");
   if (o.probe.empty()) return std::unique_ptr<Probe>();
   if (o.probe.starts_with("rdp:")) return rdp_probe(o.probe.substr(4));
   return mistake(fmt::format("{}: the probes are rdp:HOST[:PORT]", o.probe));
@@ -121,14 +126,15 @@ Outcome<Node> capture_all(const Options& o) {
     const auto begun = Clock::now();
     // Hours may pass: a QMP socket serves one program at a time, and daemons are started again.
     host.reset();
-    const auto slow = TRY(wait_until_slow(*probe, o.watch));
+    const Watched watch = TRY(wait_until_slow(*probe, o.watch));
     watched["probe"] = probe->name();
     watched["over_ms"] = static_cast<i64>(o.watch.over.count());
     watched["watched_ms"] = static_cast<i64>(since(begun).count());
-    watched["slow"] = slow.has_value();
-    if (slow) {
-      watched["probes"] = slow->probes;
-      watched["ran_ms"] = static_cast<i64>(since(slow->started).count());
+    watched["slow"] = watch.slow_since.has_value();
+    watched["probes"] = watch.probes;
+    watched["failed"] = watch.failed;
+    if (watch.slow_since) {
+      watched["ran_ms"] = static_cast<i64>(since(*watch.slow_since).count());
       TRY_VOID(take_all(TRY(connect(o)), o, dumps));
       // Whether the dump shows the symptom: when the answer came meanwhile, it may not.
       watched["lasted"] = !TRY(probe->wait(milliseconds(0)));
@@ -142,8 +148,17 @@ Outcome<Node> capture_all(const Options& o) {
   return n;
 }
 
+// A QMP server's answers may have any types.
+Outcome<Node> capture_guarded(const Options& o) {
+  try {
+    return capture_all(o);
+  } catch (const nlohmann::json::exception&) {
+    return trouble(fmt::format("{}: what answers there does not speak as QEMU does", o.qmp));
+  }
+}
+
 int run_guarded(const Options& o) {
-  const auto n = capture_all(o);
+  const auto n = capture_guarded(o);
   if (!n) {
     complain(n.error().sentence);
     return n.error().machine ? kMachineError : kUserError;
@@ -190,11 +205,16 @@ void set_up(CLI::App& app, int& status) {
   add_common_options(app, o->common);
   app.remove_option(app.get_option("DUMP"));
   app.add_option("DOMAIN", o->domain, "the libvirt domain: its name, UUID or number");
-  app.add_option("-o,--output", o->out, "the file to write")->required();
+  // CLI11 takes "" for a value: a script's variable that is not set would mean a dump at once.
+  const CLI::Validator not_empty(
+      [](const std::string& s) { return s.empty() ? std::string("it may not be empty") : std::string(); },
+      "");
+  app.add_option("-o,--output", o->out, "the file to write")->required()->check(not_empty);
   const char* uri = std::getenv("LIBVIRT_DEFAULT_URI");
   o->connect = uri != nullptr && *uri != 0 ? uri : "qemu:///system";
   app.add_option("--connect", o->connect, "libvirt's URI, of this machine")
       ->type_name("URI")
+      ->check(not_empty)
       ->capture_default_str();
   app.add_option("--qmp", o->qmp, "QEMU's own control socket instead of a domain")->type_name("SOCKET");
   app.add_option(
@@ -206,16 +226,24 @@ void set_up(CLI::App& app, int& status) {
   app.add_flag("--overwrite", o->overwrite, "replace the file if it exists");
   app.add_option("--when-slow", o->when_slow,
                  "run this shell command again and again, and capture while it takes longer than --over")
-      ->type_name("COMMAND");
+      ->type_name("COMMAND")
+      ->check(not_empty);
   app.add_option(
          "--probe", o->probe,
          "rdp:HOST[:PORT]: the same with a connection to Remote Desktop. It times the answer of the service "
          "(TermService) to the connection request; it does not log on")
-      ->type_name("PROBE");
-  add_duration(app, "--over", "how long is slow [60s]", [o](milliseconds d) { o->watch.over = d; });
-  add_duration(app, "--every", "pause between two probes [30s]", [o](milliseconds d) { o->watch.every = d; });
-  add_duration(app, "--for", "give up after this time, with exit status 0",
-               [o](milliseconds d) { o->watch.at_most = d; });
+      ->type_name("PROBE")
+      ->check(not_empty);
+  const auto watching = [&](const char* name, const char* help, auto set) {
+    add_duration(app, name, help, [o, set](milliseconds d) {
+      o->watches = true;
+      set(o->watch, d);
+    });
+  };
+  watching("--over", "how long is slow [60s]", [](Watch& w, milliseconds d) { w.over = d; });
+  watching("--every", "pause between two probes [30s]", [](Watch& w, milliseconds d) { w.every = d; });
+  watching("--for", "give up after this time, with exit status 0; 2 if the probe failed each time",
+           [](Watch& w, milliseconds d) { w.at_most = d; });
   add_duration(app, "--twice",
                "take a second dump (FILE.2) after this time: what stands still in both is stuck",
                [o](milliseconds d) { o->twice = d; });

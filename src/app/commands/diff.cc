@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "app/command.h"
+#include "app/views/view.h"
 #include "base/format.h"
 #include "diagnose/difference.h"
 
@@ -78,6 +79,7 @@ Node difference_node(const waits::World& before, const waits::World& after, cons
     lock["waiters_after"] = u64{l.waiters_after};
     n["locks"].add(std::move(lock));
   }
+  n["gaps"] = gaps_node(d.gaps);
   return n;
 }
 

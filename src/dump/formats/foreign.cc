@@ -45,6 +45,7 @@ constexpr Foreign kForeign[] = {
     {"EVF\x09\x0d\x0a\xff\x00"sv, 0, kDisk},
     {"EFI PART"sv, 512, kDisk},
     {"NTFS    "sv, 3, kDisk},
+    {"\x02\x21\x4c\x18"sv, 0, "an lz4 file of the legacy form: unpack it with `lz4 -d` first"},
     {"PK\x03\x04"sv, 0, kArchive},
     {"7z\xbc\xaf\x27\x1c"sv, 0, kArchive},
     {"Rar!\x1a\x07"sv, 0, kArchive},

@@ -102,6 +102,18 @@ Notes read_notes_of(const LogicalFile& file, const Header& h, std::vector<Gap>& 
   return bytes ? read_notes(*bytes, kMachineX86_64) : Notes{};
 }
 
+// Whether the bitmap, which is as long as whole blocks make it, names pages that the header does not count.
+bool pages_behind_count(const LogicalFile& file, const KdumpLayout& layout) {
+  constexpr u64 kMostLooked = 1 << 20;
+  const u64 whole = layout.pages / 8, rest = std::min(layout.bitmap_bytes - whole, kMostLooked);
+  std::vector<u8> room(rest);
+  const auto bytes = file.read(layout.bitmap + layout.bitmap_bytes + whole, room);
+  if (!bytes || bytes->empty()) return false;
+  const auto all = bytes->span();
+  return all[0] >> (layout.pages % 8) != 0 ||
+         std::any_of(all.begin() + 1, all.end(), [](u8 b) { return b != 0; });
+}
+
 Result<std::unique_ptr<KdumpSource>> open_pages(LogicalFile file, const Header& h) {
   const u64 second = h.layout.bitmap + h.layout.bitmap_bytes;
   const u64 bytes = (h.layout.pages + 7) / 8;
@@ -128,16 +140,23 @@ Result<DumpFile> open(std::shared_ptr<const File> mapped, const OpenOptions& opt
   const Header h = TRY(read_header(file));
   DumpFile dump;
   Notes notes = read_notes_of(file, h, dump.gaps);
+  const bool uncounted = pages_behind_count(file, h.layout);
   auto source = TRY(open_pages(std::move(file), h));
 
   dump.gaps.insert(dump.gaps.end(), notes.gaps.begin(), notes.gaps.end());
-  // A bitmap is as long as the page count needs, in whole blocks.
-  if (h.layout.first_pfn == 0 && h.layout.bitmap_bytes * 8 >= h.layout.pages + kPageSize * 8)
+  if (uncounted)
     dump.gaps.push_back(
         {"guest memory", hex(h.layout.pages * kPageSize),
-         fmt::format("the header counts {} page frames, the bitmap has room for {}: what lies "
-                     "behind them is not seen",
-                     h.layout.pages, h.layout.bitmap_bytes * 8)});
+         fmt::format(
+             "the header counts {} page frames, and the bitmap names pages behind them, which are not "
+             "seen",
+             h.layout.pages)});
+  if (h.layout.first_pfn != 0 || h.layout.last_pfn < h.layout.pages)
+    dump.gaps.push_back(
+        {"guest memory", hex(h.layout.first_pfn * kPageSize),
+         fmt::format("the file is one of a dump that was split: it has the page frames {} to {} of {}; "
+                     "`makedumpfile --reassemble` makes one file of them",
+                     h.layout.first_pfn, std::min(h.layout.last_pfn, h.layout.pages), h.layout.pages)});
   if (const u64 lost = source->lost(); lost != 0)
     dump.gaps.push_back(
         {"guest memory", "",

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <set>
 
-#include "report/text.h"
+#include "report/shapes/shape.h"
 
 namespace unhang::report {
 
@@ -270,22 +270,6 @@ void print_ranking(const Node& n, Text& out) {
   out.blank();
 }
 
-void print_gaps(const Node& n, Text& out) {
-  const auto& gaps = n.get("gaps").items();
-  if (gaps.empty()) return;
-  constexpr size_t kMost = 8;
-  out.raw(out.bold("NOT SEEN"));
-  for (size_t i = 0; i < gaps.size() && i < kMost; i++) {
-    const std::string where =
-        gaps[i].get("where").is_null() ? "" : fmt::format(" ({})", gaps[i].get("where").as_text());
-    out.paragraph(
-        fmt::format("  - {}{}: {}", gaps[i].get("what").as_text(), where, gaps[i].get("why").as_text()),
-        kWidth, 4);
-  }
-  if (gaps.size() > kMost) out.line("  ... and {} more: --json lists them all", gaps.size() - kMost);
-  out.blank();
-}
-
 void print(const Node& n, Text& out) {
   print_head(n, out);
   const Node& verdict = n.get("verdict");
@@ -306,7 +290,7 @@ void print(const Node& n, Text& out) {
     print_others(n, out);
   }
   print_ranking(n, out);
-  print_gaps(n, out);
+  print_not_seen(n.get("gaps"), out);
 }
 
 }  // namespace

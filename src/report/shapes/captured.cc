@@ -28,6 +28,8 @@ void print_dump(const Node& d, Text& out) {
 void print_watch(const Node& w, Text& out) {
   if (!w.get("slow").as_bool()) {
     out.line("the probe was never slow within {}: no dump was taken", seconds(w.get("watched_ms")));
+    if (const u64 failed = w.get("failed").as_u64(); failed != 0)
+      out.line("  *** it failed {} in {}", counted(failed, "time", "times"), w.get("probes").as_u64());
     return;
   }
   out.line("probe {} had run for {} when the dump began", w.get("probes").as_u64(), seconds(w.get("ran_ms")));

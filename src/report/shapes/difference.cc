@@ -1,5 +1,5 @@
 // diff: what stands still, what moves, which locks changed hands.
-#include "report/text.h"
+#include "report/shapes/shape.h"
 
 namespace unhang::report {
 
@@ -66,6 +66,7 @@ void print(const Node& n, Text& out) {
     out.blank();
   }
   print_locks(n, out);
+  print_not_seen(n.get("gaps"), out);
   const Node& threads = n.get("threads");
   out.line("{} threads in both dumps, {} ended, {} started", threads.get("in_both").as_u64(),
            threads.get("ended").as_u64(), threads.get("started").as_u64());

@@ -11,5 +11,7 @@ void print_stack(const Node& frames, Text& out, bool numbers = false);
 void print_stack_end(const Node& thread, Text& out);
 // "*** gap: ..." lines.
 void print_gaps(const Node& gaps, Text& out);
+// The part of a report that says what it could not see.
+void print_not_seen(const Node& gaps, Text& out);
 
 }  // namespace unhang::report

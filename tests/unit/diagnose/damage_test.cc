@@ -66,6 +66,19 @@ TEST_P(DamageTest, AnyPageMayBeMissing) {
 
 // Every pointer that the tool follows from list to list, bent to itself, to null, to nowhere, to another
 // object.
+// Without the clock the latest wait is the present: who holds what is known all the same.
+TEST(Clock, ItsPageMayBeMissing) {
+  for (auto* make : {synth::busy_owner, synth::deadlock, synth::io_stall}) {
+    synth::Scene scene = make({.build = "10.0.19041.804"});
+    const Outcome whole = analyse(scene.machine->dump());
+    const u64 frame = scene.machine->memory().pte(nt::kUserSharedData) >> 12 & 0xfffffff;
+    const Outcome without = analyse(synth::without_page(*scene.machine, Pfn(frame)));
+    EXPECT_EQ(without.cls, whole.cls);
+    EXPECT_EQ(without.culprit, whole.culprit);
+    expect_no_surer(whole, without, whole.cls);
+  }
+}
+
 TEST_P(DamageTest, AnyLinkMayPointAnywhere) {
   synth::Scene scene = GetParam().make({.build = "6.1.7601.24540"});
   synth::Machine& m = *scene.machine;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "synth/damage.h"
 #include "synth/scene.h"
 
 namespace unhang {
@@ -53,6 +54,71 @@ TEST_F(DifferenceTest, NothingMoved) {
   for (const auto& t : d->stuck) EXPECT_TRUE(t.same_stack);
 }
 
+// A wait for a resource begins anew every four seconds: that is no progress.
+TEST_F(DifferenceTest, ResourceWaitsBeginAnew) {
+  const auto before = world();
+  pass_time(kTenSeconds);
+  for (const auto& t : before->threads) {
+    if (!t.waiting() || t.thread.wait_reason != nt::kWrResource) continue;
+    machine_.set(t.thread.address, "_KTHREAD", "ContextSwitches", t.thread.context_switches + 3);
+    machine_.set(t.thread.address, "_KTHREAD", "WaitTime", t.thread.wait_time + 512);
+  }
+  const auto d = diagnose::difference(*before, *world());
+  ASSERT_TRUE(d.has_value());
+  EXPECT_EQ(d->verdict, "stuck") << d->summary;
+  EXPECT_FALSE(d->stuck.empty());
+}
+
+// Those in a queue stand still while it moves.
+TEST_F(DifferenceTest, AQueueThatMovesIsNotStuck) {
+  const VirtAddr process = machine_.add_process("svchost.exe", 900);
+  std::vector<VirtAddr> threads;
+  for (u32 i = 0; i < 40; i++) threads.push_back(machine_.add_thread(process, 904 + 4 * i));
+  const VirtAddr r = machine_.add_resource();
+  machine_.own_exclusive(r, threads[0]);
+  machine_.run(threads[0], 0, {"nt!IopParseDevice"});
+  for (size_t i = 2; i < threads.size(); i++) machine_.wait_for_resource(threads[i], r, true, 600);
+  const auto before = world();
+  pass_time(kTenSeconds);
+  machine_.own_exclusive(r, threads[1]);
+  const auto d = diagnose::difference(*before, *world());
+  ASSERT_TRUE(d.has_value());
+  EXPECT_EQ(d->verdict, "slow") << d->summary;
+  EXPECT_NE(d->summary.find("in a queue that moved"), std::string::npos) << d->summary;
+}
+
+// The clock was set between the dumps: the threads are the same ones.
+TEST_F(DifferenceTest, TheClockMayBeSet) {
+  const auto made = world();
+  for (const auto& t : made->threads)
+    machine_.set(t.thread.address, "_ETHREAD", "CreateTime", 0x1DA'0000'0000'0000 + t.thread.tid);
+  const auto before = world();
+  pass_time(kTenSeconds);
+  auto& m = machine_.memory();
+  m.put<u64>(kShared + 0x14, m.get<u64>(kShared + 0x14) + 3600ULL * 10'000'000);
+  const auto after = world();
+  EXPECT_TRUE(diagnose::difference(*before, *after).has_value());
+  // Another boot, with threads made at other times.
+  for (const auto& t : after->threads)
+    machine_.set(t.thread.address, "_ETHREAD", "CreateTime", 0x1DA'1111'0000'0000 + t.thread.tid);
+  EXPECT_FALSE(diagnose::difference(*before, *world()).has_value());
+}
+
+// What is missing is said, and nothing found in a damaged dump is no "idle".
+TEST_F(DifferenceTest, WhatIsMissingIsSaid) {
+  const auto before = world();
+  pass_time(kTenSeconds);
+  auto later = nt::Target::open(
+      synth::without_page(machine_, Pfn(machine_.memory().pte(machine_.system_process()) >> 12 & 0xfffffff)),
+      {});
+  ASSERT_TRUE(later.has_value());
+  waits::World after(**later);
+  const auto d = diagnose::difference(*before, after);
+  ASSERT_TRUE(d.has_value()) << text(d.error());
+  EXPECT_FALSE(d->gaps.empty());
+  EXPECT_NE(d->verdict, "idle");
+}
+
 TEST_F(DifferenceTest, EverythingMoved) {
   const auto before = world();
   pass_time(kTenSeconds);
@@ -97,7 +163,10 @@ TEST_F(DifferenceTest, RequestsCountBehindLocks) {
 
 TEST_F(DifferenceTest, WrongOrderAndOtherMachines) {
   const auto first = world();
-  EXPECT_FALSE(diagnose::difference(*first, *first).has_value());
+  const auto none = diagnose::difference(*first, *first);
+  ASSERT_TRUE(none.has_value());
+  EXPECT_EQ(none->verdict, "unknown");
+  EXPECT_NE(none->summary.find("clock stood still"), std::string::npos) << none->summary;
   pass_time(kTenSeconds);
   const auto second = world();
   const auto backwards = diagnose::difference(*second, *first);

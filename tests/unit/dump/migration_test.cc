@@ -1,5 +1,7 @@
 // QEMU migration streams as virsh writes them, and streams with a stated shape: several RAM blocks, pages
 // that were sent twice, capabilities.
+#include <algorithm>
+
 #include "base/format.h"
 #include "capture.h"
 
@@ -182,6 +184,30 @@ TEST(MigrationStream, NumaNodesAreOneLineOfRamAndDimmsFollowIt) {
   EXPECT_EQ(first_byte(*dump->physical, 8 * kGiB + 0x5000), 'd');
   ASSERT_FALSE(dump->gaps.empty());
   EXPECT_EQ(dump->gaps[0].what, "hotplugged memory");
+}
+
+// -numa node,memdev=m0: any name, largest first in the stream.
+TEST(MigrationStream, BackendsOfAnyNameAreRamInTheOrderOfTheirNumbers) {
+  Stream s("pc-i440fx-7.2");
+  s.blocks({{"m1", 12 << 20}, {"m0", 4 << 20}, {"vga.vram", 16 << 20}, {"other", 2 << 20}}).part();
+  s.page("m0", 0x1000, 'a').page("m1", 0, 'b').end();
+  const auto dump = s.open();
+  ASSERT_TRUE(dump) << text(dump.error());
+  EXPECT_EQ(first_byte(*dump->physical, 0x1000), 'a');
+  EXPECT_EQ(first_byte(*dump->physical, 4 << 20), 'b');
+  EXPECT_TRUE(std::ranges::any_of(dump->gaps, [](const Gap& g) { return g.where == "other"; }));
+  EXPECT_FALSE(std::ranges::any_of(dump->gaps, [](const Gap& g) { return g.where == "vga.vram"; }));
+}
+
+// postcopy-ram: blocks of huge pages tell their size, the others tell nothing.
+TEST(MigrationStream, HugePagesTellTheirSizeWithPostcopy) {
+  Stream s("pc-q35-9.0");
+  s.be(((16 << 20) + 0x40000) | 4, 8);
+  s.name("pc.ram").be(16 << 20, 8).be(2 << 20, 8).name("pc.bios").be(0x40000, 8);
+  s.part().page("pc.ram", 0x1000, 'x').end();
+  const auto dump = s.open();
+  ASSERT_TRUE(dump) << text(dump.error());
+  EXPECT_EQ(first_byte(*dump->physical, 0x1000), 'x');
 }
 
 TEST(MigrationStream, BlockListsWithWhatCapabilitiesAddAreRead) {
