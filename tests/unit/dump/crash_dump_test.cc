@@ -133,7 +133,6 @@ TEST(CrashDump, Complete) {
 TEST(CrashDump, LyingRuns) {
   EXPECT_FALSE(complete().put<u32>(0x88, 0xFFFFFFFF).open().has_value());
   EXPECT_FALSE(complete().put<u32>(0x88, 43).open().has_value());
-  EXPECT_FALSE(complete().put<u64>(0x90, 4).open().has_value());  // its own count differs
   EXPECT_FALSE(complete().put<u64>(0xA0, ~u64{0}).open().has_value());
   EXPECT_FALSE(complete().put<u64>(0xA8, 2).open().has_value());  // overlap
   EXPECT_FALSE(complete().cut(0x1FFF).open().has_value());
@@ -143,6 +142,22 @@ TEST(CrashDump, LyingRuns) {
   const auto cut = complete().cut(0x3000).open();
   ASSERT_TRUE(cut.has_value());
   EXPECT_EQ(cut->gaps.size(), 1u);
+}
+
+TEST(CrashDump, RunsInAnyOrderAndAnotherCount) {
+  const auto d = complete()
+                     .put<u64>(0x90, 4)
+                     .put<u64>(0x98, 0x100)
+                     .put<u64>(0xA0, 1)
+                     .put<u64>(0xA8, 1)
+                     .put<u64>(0xB0, 2)
+                     .open();
+  ASSERT_TRUE(d.has_value());
+  EXPECT_EQ(byte_at(*d, 0x100000), 1);
+  EXPECT_EQ(byte_at(*d, 0x1000), 2);
+  EXPECT_EQ(byte_at(*d, 0x2000), 3);
+  ASSERT_EQ(d->gaps.size(), 1u);
+  EXPECT_NE(d->gaps[0].why.find("has 3 pages, and counts 4"), std::string::npos);
 }
 
 // Two blocks, a driver, debugger data and the end mark, as TRIAGE_DUMP64 at 0x2000 says.
