@@ -361,12 +361,16 @@ Result<KernelPlace> find_kernel(const dump::DumpFile& dump, const dump::PageSour
   };
   return fail(Error{
       .why = Why::unsupported,
-      .detail = says("", "truncated")
-                    ? "no Windows x64 kernel found in what is there of the dump: the file is truncated"
-                : says("guest memory", "")
-                    ? "no Windows x64 kernel found in what could be read of the dump: its memory has gaps, "
-                      "which `unhang info` names"
-                    : "no Windows x64 kernel found in the dump"});
+      .detail =
+          dump.format == "raw"
+              ? "no Windows x64 kernel found in it as raw memory, and it begins like no form of dump that "
+                "unhang knows"
+          : says("", "truncated")
+              ? "no Windows x64 kernel found in what is there of the dump: the file is truncated"
+          : says("guest memory", "")
+              ? "no Windows x64 kernel found in what could be read of the dump: its memory has gaps, "
+                "which `unhang info` names"
+              : "no Windows x64 kernel found in the dump"});
 }
 
 }  // namespace unhang::nt

@@ -22,7 +22,7 @@ bool looks_like_text(ByteView b) {
 }
 
 bool probe(const File& file) {
-  return file.size() >= kLeast && file.size() % 512 == 0 && !looks_like_text(file.bytes());
+  return file.size() >= kLeast && !looks_like_text(file.bytes());
 }
 
 Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
@@ -37,6 +37,9 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
         file, Runs{{PhysAddr(0), low, 0}, {PhysAddr(k4G), size - low, low}}));
   }
   dump.description = "raw memory without a header";
+  if (size % kPageSize != 0)
+    dump.gaps.push_back(
+        {"guest memory", hex(size), "the file ends in the middle of a page: it is truncated"});
   dump.gaps.push_back({"CPU registers", "", "raw memory holds none"});
   return dump;
 }

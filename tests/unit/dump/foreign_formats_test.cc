@@ -480,5 +480,18 @@ TEST(Foreign, Named) {
   }
 }
 
+// A copy that broke off: memory all the same.
+TEST(RawMemory, OfAnySizeIsReadAsFarAsItGoes) {
+  std::vector<u8> bytes((2 << 20) + 77, 0);
+  bytes[kPageSize] = 'x';
+  const auto dump = open_dump(File::from_bytes(bytes, "part"));
+  ASSERT_TRUE(dump) << text(dump.error());
+  EXPECT_EQ(dump->physical->at(PhysAddr(kPageSize))->data[0], 'x');
+  EXPECT_TRUE(dump->physical->at(PhysAddr(2 << 20)));
+  EXPECT_FALSE(dump->physical->at(PhysAddr((2 << 20) + 77)));
+  ASSERT_FALSE(dump->gaps.empty());
+  EXPECT_NE(dump->gaps[0].why.find("middle of a page"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace unhang::dump
