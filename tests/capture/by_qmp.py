@@ -16,12 +16,25 @@ CONFIRM = bytes([3, 0, 0, 19, 14, 0xD0, 0, 0, 0x12, 0x34, 0, 2, 0, 8, 0, 2, 0, 0
 REQUEST = bytes([3, 0, 0, 19, 14, 0xE0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 3, 0, 0, 0])
 
 
-class RemoteDesktop(threading.Thread):
-    """Answers connection requests, from the third on late."""
+def handshake(kind, size):
+    return bytes([kind]) + size.to_bytes(3, "big") + bytes(size)
 
-    def __init__(self, late):
+
+def record(content):
+    return bytes([22, 3, 3]) + len(content).to_bytes(2, "big") + content
+
+
+# ServerHello, Certificate, ServerKeyExchange, ServerHelloDone: over records as servers do it.
+TLS = handshake(2, 70) + handshake(11, 900) + handshake(12, 300) + handshake(14, 0)
+TLS_RECORDS = record(TLS[:500]) + record(TLS[500:])
+
+
+class RemoteDesktop(threading.Thread):
+    """Answers connection requests and TLS; from the third client on one of both late: the number of the answer."""
+
+    def __init__(self, late, which):
         super().__init__(daemon=True)
-        self.late, self.asked = late, []
+        self.late, self.which, self.asked, self.hello = late, which, [], []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.start()
@@ -30,9 +43,13 @@ class RemoteDesktop(threading.Thread):
         while True:
             client, _ = self.listener.accept()
             self.asked.append(client.recv(100))
-            time.sleep(self.late if len(self.asked) > 2 else 0.1)
             try:
-                client.sendall(CONFIRM)
+                for number, answer in enumerate((CONFIRM, TLS_RECORDS)):
+                    time.sleep(self.late if len(self.asked) > 2 and number == self.which else 0.1)
+                    client.sendall(answer[:9])
+                    client.sendall(answer[9:])
+                    if number == 0:
+                        self.hello.append(client.recv(1000))
             except OSError:
                 pass
             client.close()
@@ -188,15 +205,17 @@ def slow(judge, machine):
 
 
 def remote_desktop(judge, machine):
-    server, target = RemoteDesktop(late=30), judge.out / "rdp.elf"
     watch = ["--qmp", machine.socket, "--over", "1s", "--every", "100ms"]
-    done = judge.run("capture", *watch, "--probe", f"rdp:127.0.0.1:{server.port}", "-o", target)
-    judge.equal("rdp: exit status", 0, done.returncode)
-    judge.equal("rdp: probes", [REQUEST] * 3, server.asked)
-    judge.holds("rdp: answers", done.stderr.count(", answered") == 2, done.stderr)
-    judge.holds("rdp: lasted", "shows the symptom" in done.stdout, done.stdout)
-    judge.hang_in(target, frozen=False)
-    server.listener.close()
+    for which, name in enumerate(("confirm", "tls")):
+        server, target = RemoteDesktop(30, which), judge.out / f"rdp.{name}.elf"
+        done = judge.run("capture", *watch, "--probe", f"rdp:127.0.0.1:{server.port}", "-o", target)
+        judge.equal(f"rdp, {name}: exit status", 0, done.returncode)
+        judge.equal(f"rdp, {name}: probes", [REQUEST] * 3, server.asked)
+        judge.holds(f"rdp, {name}: hello", all(h[:2] == b"\x16\x03" for h in server.hello[:2]), server.hello)
+        judge.holds(f"rdp, {name}: answers", done.stderr.count(", TLS answered") == 2, done.stderr)
+        judge.holds(f"rdp, {name}: lasted", "shows the symptom" in done.stdout, done.stdout)
+        judge.hang_in(target, frozen=False)
+        server.listener.close()
     done = judge.run("capture", *watch, "--probe", "rdp:[127.0.0.1]:1", "--for", "300ms", "-o", judge.out / "never")
     judge.equal("rdp, nobody there: exit status", 2, done.returncode)
     judge.holds("rdp, nobody there", "no connection" in done.stderr and "failed each time" in done.stderr, done.stderr)

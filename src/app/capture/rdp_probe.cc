@@ -1,8 +1,10 @@
-// The Remote Desktop service as a probe: the first two messages of a connection, [MS-RDPBCGR] 1.3.1.1.
+// Remote Desktop as a probe: the beginning of a connection, [MS-RDPBCGR] 1.3.1.1 and 5.4.
 //
 // TermService answers the connection request in user mode of the guest, so its silence shows a hang that a
-// ping or the bare TCP handshake (the kernel's) does not. It does not log on: that comes after TLS and asks
-// LSASS, winlogon and the profile service. A logon that hangs behind a prompt answer needs a command of the
+// ping or the bare TCP handshake (the kernel's) does not. Then the server's part of a TLS handshake, which
+// needs its certificate's key: Windows uses keys in the LSA process only (Microsoft, "CNG Key Isolation"), so
+// this answer shows a logon service that hangs. It does not log on: that comes behind TLS, needs an account,
+// and asks winlogon and the profile service. A logon that hangs behind prompt answers needs a command of the
 // user's: --when-slow.
 #include <fcntl.h>
 #include <netdb.h>
@@ -17,6 +19,7 @@
 
 #include "app/capture/descriptor.h"
 #include "app/capture/probe.h"
+#include "app/capture/tls_greeting.h"
 #include "app/interrupt.h"
 #include "base/format.h"
 #include "base/types.h"
@@ -33,7 +36,10 @@ constexpr std::array<u8, 19> kRequest = {3,  0,    0, 19,           //
                                          1,  0,    8, 0,  3, 0, 0, 0};
 constexpr u8 kConfirmCode = 0xd0;  // 2.2.1.2, at offset 5
 constexpr size_t kConfirmSize = 7;
-constexpr u8 kNegotiationResponse = 2, kNegotiationFailure = 3;  // at offset 11, 2.2.1.2.1 and 2.2.1.2.2
+// At offset 11, 2.2.1.2.1 and 2.2.1.2.2; the protocol that was chosen, or the reason, is at 15.
+constexpr u8 kNegotiationResponse = 2, kNegotiationFailure = 3;
+constexpr size_t kNegotiated = 19;
+constexpr u32 kStandardSecurity = 0;
 
 class RdpProbe : public Probe {
  public:
@@ -48,7 +54,9 @@ class RdpProbe : public Probe {
     if (const int error = getaddrinfo(host_.c_str(), port_.c_str(), &hints, &found); error != 0)
       return mistake(fmt::format("{}: {}", host_, gai_strerror(error)));
     addresses_.reset(found);
-    sent_ = answered_ = false;
+    stage_ = Stage::connecting;
+    answered_ = false;
+    begun_ = Clock::now();
     answer_.clear();
     early_ = "no address";
     next_ = found;
@@ -60,15 +68,15 @@ class RdpProbe : public Probe {
     const auto end = Clock::now() + time;
     while (!early_ && Interrupt::signal() == 0) {
       const auto left = std::chrono::ceil<milliseconds>(end - Clock::now()).count();
-      pollfd p[] = {{socket_.get(), static_cast<short>(sent_ ? POLLIN : POLLOUT), 0},
+      pollfd p[] = {{socket_.get(), static_cast<short>(stage_ == Stage::connecting ? POLLOUT : POLLIN), 0},
                     {Interrupt::descriptor(), POLLIN, 0}};
       poll(p, 2, static_cast<int>(std::clamp<long long>(left, 0, 3'600'000)));
       if (p[0].revents == 0 && left <= 0) return std::nullopt;
       if (p[0].revents == 0) continue;
-      if (sent_)
-        receive();
-      else
+      if (stage_ == Stage::connecting)
         send();
+      else
+        receive();
     }
     if (!early_) return std::nullopt;
     return ProbeEnd{*early_, answered_};
@@ -77,6 +85,8 @@ class RdpProbe : public Probe {
   void stop() override { socket_.reset(); }
 
  private:
+  enum class Stage { connecting, negotiating, tls };
+
   // The addresses in turn: a name may stand for one that nobody listens at.
   void connect_next() {
     while (early_ && next_ != nullptr) {
@@ -98,36 +108,70 @@ class RdpProbe : public Probe {
       connect_next();
     } else if (::send(socket_.get(), kRequest.data(), kRequest.size(), MSG_NOSIGNAL) ==
                ssize_t{kRequest.size()}) {
-      sent_ = true;
+      stage_ = Stage::negotiating;
     } else {
       early_ = fmt::format("the connection broke: {}", std::strerror(errno));
     }
   }
 
   void receive() {
-    std::array<u8, 256> buffer;
+    std::array<u8, 4096> buffer;
     const ssize_t n = recv(socket_.get(), buffer.data(), buffer.size(), 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n < 0) early_ = fmt::format("the connection broke: {}", std::strerror(errno));
-    if (n == 0) early_ = "closed without an answer";
+    if (n == 0) early_ = stage_ == Stage::tls ? "closed in the TLS handshake" : "closed without an answer";
     if (n <= 0) return;
     answer_.insert(answer_.end(), buffer.begin(), buffer.begin() + n);
+    if (stage_ == Stage::tls)
+      receive_tls();
+    else
+      receive_confirm();
+  }
+
+  void receive_confirm() {
     if (answer_.size() < kConfirmSize) return;
     const size_t whole = size_t{answer_[2]} << 8 | answer_[3];
-    if (answer_[0] != 3 || answer_[5] != kConfirmCode || whole < kConfirmSize)
+    if (answer_[0] != 3 || answer_[5] != kConfirmCode || whole < kConfirmSize) {
       early_ = "an answer that is not RDP's";
-    answered_ = !early_ && answer_.size() >= whole;
-    if (answered_)
-      early_ = whole > 11 && answer_[11] == kNegotiationFailure    ? "answered (it refuses TLS and CredSSP)"
-               : whole > 11 && answer_[11] == kNegotiationResponse ? "answered"
-                                                                   : "answered (standard RDP security)";
+      return;
+    }
+    if (answer_.size() < whole) return;
+    const ByteView a(answer_.data(), answer_.size());
+    answered_ = true;
+    if (whole >= kNegotiated && a.at<u8>(11) == kNegotiationFailure)
+      early_ = "answered (it refuses TLS and CredSSP)";
+    else if (whole < kNegotiated || a.at<u8>(11) != kNegotiationResponse ||
+             a.at<u32>(15) == kStandardSecurity)
+      early_ = "answered (standard RDP security)";
+    else
+      begin_tls();
+  }
+
+  void begin_tls() {
+    const std::vector<u8> hello = tls_client_hello();
+    answered_ = false;
+    answer_.clear();
+    stage_ = Stage::tls;
+    connected_ = since(begun_);
+    if (::send(socket_.get(), hello.data(), hello.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(hello.size()))
+      early_ = fmt::format("the connection broke: {}", std::strerror(errno));
+  }
+
+  void receive_tls() {
+    const auto end = tls_answer(ByteView(answer_.data(), answer_.size()));
+    if (!end) return;
+    answered_ = end->good;
+    early_ = fmt::format("answered after {}, {}", duration_text(connected_), end->how);
   }
 
   std::string host_, port_;
   std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> addresses_{nullptr, freeaddrinfo};
   const addrinfo* next_ = nullptr;
   Descriptor socket_;
-  bool sent_ = false, answered_ = false;
+  Stage stage_ = Stage::connecting;
+  bool answered_ = false;
+  Clock::time_point begun_;
+  milliseconds connected_{};  // until the connection was confirmed
   std::vector<u8> answer_;
   std::optional<std::string> early_;  // how it ended
 };
