@@ -24,6 +24,20 @@ void complain(const std::string& sentence) {
   fmt::print(stderr, "unhang: {}\n", plain);
 }
 
+namespace {
+
+// Why JSON is not written there; empty: it may be. A slip of the hand must not cost a dump.
+std::string not_to_be_replaced(const std::string& path) {
+  std::error_code none;
+  if (path == "-" || !std::filesystem::is_regular_file(path, none)) return {};
+  std::ifstream there(path, std::ios::binary);
+  char first = 0;
+  if (!(there >> first) || first == '{' || first == '[') return {};
+  return fmt::format("{}: exists and is no JSON report: it is not replaced", path);
+}
+
+}  // namespace
+
 void add_common_options(CLI::App& app, CommonOptions& options) {
   app.add_option("DUMP", options.dump, "the dump: ELF core, Windows crash dump, raw memory ...")->required();
   app.add_option("--symbols", options.target.symbol_paths,
@@ -44,7 +58,8 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
   app.add_flag("--no-cache", options.no_cache, "neither read nor write the cache of imported symbols");
   app.add_option("--json", options.json,
                  "write JSON to standard output, or to FILE: a name that ends with .json, or --json=FILE")
-      ->type_name("[FILE]");
+      ->type_name("[FILE]")
+      ->check(CLI::Validator(not_to_be_replaced, ""));
 }
 
 std::optional<dump::DumpFile> open_dump(const CommonOptions& options, int& status) {
@@ -114,13 +129,9 @@ int output(const Node& node, const CommonOptions& options) {
     if (options.json == "-") {
       return to_standard_output(json);
     }
-    // A slip of the hand must not cost a dump.
-    std::error_code none;
-    std::ifstream there;
-    if (std::filesystem::is_regular_file(options.json, none)) there.open(options.json, std::ios::binary);
-    const int first = there.is_open() ? there.peek() : EOF;
-    if (first != EOF && first != '{' && first != '[') {
-      complain(fmt::format("{}: exists and is no JSON report: it is not replaced", options.json));
+    // Again: it may be the dump that was just taken.
+    if (const std::string why = not_to_be_replaced(options.json); !why.empty()) {
+      complain(why);
       return kUserError;
     }
     std::ofstream file(options.json, std::ios::binary);

@@ -10,20 +10,6 @@ namespace unhang::diagnose {
 
 namespace {
 
-// Whether everything that "no hang" would rest on was read. What is missing may be just what hangs.
-bool whole_picture(const World& world, std::string& missing) {
-  size_t count = 0;
-  for (const std::vector<Gap>* gaps : {&world.gaps, &world.target().gaps()})
-    for (const Gap& g : *gaps)
-      if (!g.minor && count++ == 0) missing = fmt::format("{}: {}", g.what, g.why);
-  if (count > 1) missing += fmt::format("; and {} more", count - 1);
-  if (count == 0 && world.processes.size() < 2) {
-    missing = "no process list";
-    count = 1;
-  }
-  return count == 0;
-}
-
 // Nobody waits for these for hours by design, whatever of the lock itself can be read.
 constexpr u64 kLongForLockMs = 10'000, kLongForUserLockMs = 2000;
 bool waits_for_kernel_lock(u8 reason) {
@@ -125,6 +111,20 @@ void explain_resource_waits(const Context& c, Finding& f) {
 }
 
 }  // namespace
+
+// What is missing may be just what hangs.
+bool whole_picture(const World& world, std::string& missing) {
+  size_t count = 0;
+  for (const std::vector<Gap>* gaps : {&world.gaps, &world.target().gaps()})
+    for (const Gap& g : *gaps)
+      if (!g.minor && count++ == 0) missing = fmt::format("{}: {}", g.what, g.why);
+  if (count > 1) missing += fmt::format("; and {} more", count - 1);
+  if (count == 0 && world.processes.size() < 2) {
+    missing = "no process list";
+    count = 1;
+  }
+  return count == 0;
+}
 
 Diagnosis diagnose(World& world, const Options& options) {
   Diagnosis d;

@@ -29,4 +29,7 @@ struct Diagnosis {
 
 Diagnosis diagnose(World& world, const Options& options);
 
+// Whether everything that "no hang" would rest on was read; missing says what was not.
+bool whole_picture(const World& world, std::string& missing);
+
 }  // namespace unhang::diagnose

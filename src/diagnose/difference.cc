@@ -118,6 +118,7 @@ void compare_locks(const World& a, const World& b, Difference& d) {
     const Lock* then = a.lock_in(now.process, now.address);
     if (now.waiters.empty() && (then == nullptr || then->waiters.empty())) continue;
     LockChange c{.address = now.address,
+                 .process = now.process,
                  .kind = now.kind,
                  .name = now.protects.empty() ? now.name : now.protects.front(),
                  .owners_before = owners(then),
@@ -130,35 +131,41 @@ void compare_locks(const World& a, const World& b, Difference& d) {
   }
 }
 
-// Threads that stand in a queue that moves: the lock has another owner now.
-size_t queued(const World& b, const Difference& d) {
+// Whether a lock went on to somebody else. A shared owner that leaves others behind moves nothing.
+bool went_on(const LockChange& l) {
+  return !l.owners_before.empty() && !l.owners_after.empty() &&
+         std::ranges::none_of(l.owners_after,
+                              [&](VirtAddr t) { return std::ranges::binary_search(l.owners_before, t); });
+}
+
+// Threads that stand in a queue that moves.
+size_t queued(const World& b, const Graph& graph, const Difference& d) {
+  std::set<std::pair<VirtAddr, VirtAddr>> moved;
+  for (const LockChange& l : d.locks)
+    if (went_on(l)) moved.insert({l.process, l.address});
   return static_cast<size_t>(std::ranges::count_if(d.stuck, [&](const ThreadChange& c) {
-    return std::ranges::any_of(b.edges, [&](const waits::Edge& e) {
-      return e.from == c.thread && std::ranges::any_of(d.locks, [&](const LockChange& l) {
-               return l.address == e.object && !l.same_owners && !l.owners_before.empty();
-             });
+    return std::ranges::any_of(graph.out(c.thread), [&](const waits::Edge* e) {
+      const Lock* lock = b.lock(e->object, c.thread);
+      return lock != nullptr && moved.contains({lock->process, lock->address});
     });
   }));
 }
 
-// What the busiest thread says about those that stand still.
+// What the busiest thread says about those that wait behind it.
 std::string about_busiest(const World& b, const Difference& d) {
   if (d.busy.empty()) return "";
   const ThreadChange& first = d.busy.front();
+  const bool works = first.waiting != 0 && first.cpu_ms * 2 >= d.elapsed_ms;
   return fmt::format("; {} used most of the CPU: {} ms{}", b.who(first.thread), first.cpu_ms,
-                     first.waiting == 0
-                         ? ""
-                         : fmt::format(", and {} behind it: it is busy, this is no deadlock",
-                                       counted(first.waiting, "thread waits", "threads wait")));
+                     works ? fmt::format(", and {} behind it: it works",
+                                         counted(first.waiting, "thread waits", "threads wait"))
+                           : "");
 }
 
 // Nothing waits as far as can be seen; whether that says anything.
 void conclude_idle(const World& a, const World& b, Difference& d) {
-  const auto missing = [](const World& w) {
-    return std::ranges::any_of(w.gaps, [](const Gap& g) { return !g.minor; }) ||
-           std::ranges::any_of(w.target().gaps(), [](const Gap& g) { return !g.minor; });
-  };
-  const char* what = missing(b) ? "second" : missing(a) ? "first" : nullptr;
+  std::string missing;
+  const char* what = !whole_picture(b, missing) ? "second" : !whole_picture(a, missing) ? "first" : nullptr;
   if (what == nullptr) {
     d.verdict = "idle";
     d.summary = fmt::format("no thread waits for a lock or a request in the second dump, {} after the first",
@@ -169,8 +176,8 @@ void conclude_idle(const World& a, const World& b, Difference& d) {
   d.summary = fmt::format(
       "no thread waits for a lock or a request in what could be read of the second dump, {} after the first; "
       "the "
-      "{} dump is not whole",
-      duration(d.elapsed_ms), what);
+      "{} dump is not whole ({})",
+      duration(d.elapsed_ms), what, missing);
 }
 
 void conclude(const World& a, const World& b, const Graph& graph, Difference& d) {
@@ -179,7 +186,9 @@ void conclude(const World& a, const World& b, const Graph& graph, Difference& d)
   for (const LockChange& l : d.locks) (l.same_owners && l.contention == 0 ? fixed : moved)++;
   const size_t waiting = static_cast<size_t>(std::count_if(
       b.threads.begin(), b.threads.end(), [&](const ThreadNode& t) { return suffers(b, graph, t); }));
-  const size_t in_queue = queued(b, d), stuck = d.stuck.size() - in_queue;
+  const size_t in_queue = queued(b, graph, d), stuck = d.stuck.size() - in_queue;
+  const std::string queue =
+      in_queue == 0 ? "" : fmt::format("; {} in a queue that moved", counted(in_queue, "stands", "stand"));
   if (d.elapsed_ms == 0) {
     d.verdict = "unknown";
     d.summary = fmt::format(
@@ -187,21 +196,18 @@ void conclude(const World& a, const World& b, const Graph& graph, Difference& d)
         "run, or "
         "its processors take no interrupts; {} moved",
         counted(moved, "lock", "locks"));
-  } else if (stuck != 0 && stuck * 2 >= waiting) {
+  } else if (stuck != 0 && stuck * 2 >= waiting - std::min(waiting, in_queue)) {
     d.verdict = "stuck";
-    d.summary = fmt::format("{} did not move at all in {}; {} kept the same owner",
+    d.summary = fmt::format("{} did not move at all in {}; {} kept the same owner{}",
                             counted(stuck, "waiting thread", "waiting threads"), time,
-                            counted(fixed, "lock", "locks"));
+                            counted(fixed, "lock", "locks"), queue);
   } else if (waiting != 0) {
     d.verdict = "slow";
     d.summary = fmt::format(
-        "{} for locks or requests, but {} moved{} in {}: not stuck, slow; {} changed hands or had new "
+        "{} for locks or requests, but {} moved in {}{}{}: not stuck, slow; {} changed hands or had new "
         "waiters",
-        counted(waiting, "thread waits", "threads wait"), waiting - std::min(waiting, d.stuck.size()),
-        in_queue == 0 ? ""
-                      : fmt::format(" and {} in a queue that moved",
-                                    in_queue == 1 ? "1 stands" : fmt::format("{} stand", in_queue)),
-        time, counted(moved, "lock", "locks"));
+        counted(waiting, "thread waits", "threads wait"), waiting - std::min(waiting, d.stuck.size()), time,
+        queue, stuck == 0 ? "" : fmt::format("; {} did not move", stuck), counted(moved, "lock", "locks"));
   } else {
     conclude_idle(a, b, d);
   }

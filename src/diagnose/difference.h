@@ -17,6 +17,7 @@ struct ThreadChange {
 
 struct LockChange {
   VirtAddr address{};
+  VirtAddr process{};  // whose address it is; null: the kernel's
   const char* kind = "";
   std::string name;
   std::vector<VirtAddr> owners_before, owners_after;

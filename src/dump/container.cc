@@ -67,6 +67,7 @@ class Unpacker {
 
   Result<Unpacked> run(ByteView head, std::string name) {
     codec_ = find_codec(head);
+    done_ = head.size();
     what_ = codec_ != nullptr ? fmt::format("unpacking {}", codec_->name) : "copying";
     TRY_VOID(codec_ != nullptr ? decode(head) : copy(head));
     if (spool_.size() == 0 && why_ != nullptr)
@@ -99,27 +100,17 @@ class Unpacker {
     const auto decoder = codec_->make();
     std::vector<u8> room(kChunk);
     while (!chunk.empty()) {
-      // Behind a complete stream: another one, padding before another one, or what does not matter.
       if (decoder->complete() && spool_.size() != 0) {
-        const auto bytes = chunk.span();
-        chunk = chunk.from(static_cast<u64>(
-            std::find_if(bytes.begin(), bytes.end(), [](u8 b) { return b != 0; }) - bytes.begin()));
-        if (chunk.empty()) {
-          chunk = TRY(next());
-          continue;
-        }
-        if (!continues(*codec_, chunk) && chunk.size() >= 16) return {};
+        chunk = TRY(behind_stream(chunk));
+        if (chunk.empty() || !continues(*codec_, chunk)) return {};
       }
       const auto step = decoder->step(chunk.span(), room);
       TRY_VOID(spool_.write(std::span(room).first(step.written)));
       if (step.damaged) {
-        // Trailing bytes too few to tell what they are do no harm either.
-        if (step.written == 0 && complete_) return {};
         why_ = step.why;
         gap(why_ != nullptr ? why_ : "is damaged");
         return {};
       }
-      complete_ = decoder->complete();
       chunk = chunk.from(step.read);
       if (chunk.empty())
         chunk = TRY(next());
@@ -131,6 +122,28 @@ class Unpacker {
     TRY_VOID(drain(*decoder, room));
     if (!decoder->complete()) gap("is truncated");
     return {};
+  }
+
+  // What stands behind a complete stream, without the zeros before it (xz's stream padding; a block device
+  // ends later than the file on it), and enough of it to tell what it is. Empty: nothing.
+  Result<ByteView> behind_stream(ByteView chunk) {
+    constexpr u64 kMostPadding = 64 << 20;
+    constexpr size_t kTelling = 16;
+    for (u64 padding = 0; padding < kMostPadding;) {
+      const auto bytes = chunk.span();
+      const auto zeros = static_cast<u64>(
+          std::find_if(bytes.begin(), bytes.end(), [](u8 b) { return b != 0; }) - bytes.begin());
+      padding += zeros;
+      chunk = chunk.from(zeros);
+      if (chunk.size() >= kTelling) return chunk;
+      std::vector<u8> joined(chunk.span().begin(), chunk.span().end());
+      const ByteView more = TRY(next());
+      if (more.empty()) return chunk;
+      joined.insert(joined.end(), more.span().begin(), more.span().end());
+      joined_ = std::move(joined);
+      chunk = ByteView(joined_.data(), joined_.size());
+    }
+    return ByteView();
   }
 
   // What a decoder still holds when there is no more input.
@@ -157,7 +170,7 @@ class Unpacker {
   std::string what_;
   std::vector<Gap> gaps_;
   u64 done_ = 0;
-  bool complete_ = false;
+  std::vector<u8> joined_;  // the end of one chunk and the next one
   const char* why_ = nullptr;
 };
 

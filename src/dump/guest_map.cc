@@ -75,9 +75,10 @@ std::vector<const RamBlock*> main_ram(const std::vector<RamBlock>& blocks) {
 // Blocks that may be RAM, under names that nobody knows: whether they belong to it the stream does not say.
 std::vector<Gap> left_out(const std::vector<RamBlock>& blocks, const std::vector<const RamBlock*>& ram) {
   std::vector<Gap> gaps;
-  if (!ram.empty() &&
-      (leaf(ram.front()->name) == "pc.ram" || number_behind(leaf(ram.front()->name), "ram-node")))
-    return gaps;
+  if (ram.size() > 1 && !number_behind(leaf(ram.front()->name), "ram-node"))
+    gaps.push_back({"guest memory", ram.front()->name,
+                    fmt::format("{} blocks, numbered alike, are taken for the machine's RAM in that order",
+                                ram.size())});
   for (const RamBlock& b : blocks)
     if (may_be_ram(b) && std::ranges::find(ram, &b) == ram.end())
       gaps.push_back(

@@ -155,22 +155,24 @@ u64 KdumpSource::lost() const {
     return d && d->offset == zeros;
   };
   // What is complete comes first. Pages of zeros, of which the upper half of a Windows may be full, say
-  // nothing: their data come early.
+  // nothing: their data come early. With more of them at the end than are looked at, nothing is said.
+  constexpr u64 kMostLooked = 1 << 20;
   u64 end = count_;
-  while (end > 0 && shared(end - 1)) end--;
+  while (end > 0 && count_ - end < kMostLooked && shared(end - 1)) end--;
   if (end == 0 || complete(end - 1)) return 0;
-  u64 low = 0, high = end - 1;
+  u64 low = 0, high = end - 1;  // high is incomplete, or all is shared up to one that is
   while (low < high) {
     const u64 middle = low + (high - low) / 2;
     u64 probe = middle;
-    while (shared(probe)) probe++;  // the last one is not
-    if (complete(probe))
+    while (probe < high && shared(probe)) probe++;
+    if (probe < high && complete(probe))
       low = probe + 1;
     else
       high = middle;
   }
+  const u64 last = std::min(end, low + 16 * kMostLooked);
   u64 missing = 0;
-  for (; low < end; low++) missing += complete(low) ? 0 : 1;
+  for (; low < last; low++) missing += complete(low) ? 0 : 1;
   return missing;
 }
 

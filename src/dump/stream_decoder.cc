@@ -110,7 +110,9 @@ class Xz final : public MemberDecoder {
     complete_ = r == LZMA_STREAM_END;
     return {.read = in.size() - s_.avail_in,
             .written = out.size() - s_.avail_out,
-            .damaged = r != LZMA_OK && r != LZMA_STREAM_END && r != LZMA_BUF_ERROR};
+            .damaged = r != LZMA_OK && r != LZMA_STREAM_END && r != LZMA_BUF_ERROR,
+            .why = r == LZMA_MEMLIMIT_ERROR ? "needs more than 512 MiB to be unpacked: unpack it with `xz -d`"
+                                            : nullptr};
   }
   lzma_stream s_ = LZMA_STREAM_INIT;
 };
@@ -205,7 +207,8 @@ constexpr Codec kCodecs[] = {
 
 const Codec* find_codec(ByteView head) {
   // Whose frame it is tells the one behind it, if that is in sight.
-  ByteView h = head;
+  constexpr u64 kInSight = 1 << 20;  // of a pipe no more is at hand
+  ByteView h = *head.sub(0, std::min<u64>(head.size(), kInSight));
   for (int frames = 0; frames < 16 && is_skippable(h); frames++) {
     h = h.from(8 + u64{h.at<u32>(4)});
     for (const Codec& c : kCodecs)

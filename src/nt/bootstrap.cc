@@ -143,14 +143,16 @@ std::optional<KernelPlace> from_header(const Search& s) {
 
 // The page of the kernel's header is missing, or those with its names are: its KDBG says where it begins.
 std::optional<KernelPlace> from_kdbg(const Search& s) {
-  std::set<VirtAddr> tried;  // most processors have the same handlers
+  constexpr size_t kMostTried = 4;  // most processors have the same handlers and much the same tables
+  std::set<std::pair<PhysAddr, VirtAddr>> tried;
   for (size_t i = 0; i < s.dump.cpus.size(); i++) {
     const dump::CpuState& cpu = s.dump.cpus[i];
-    if (!cpu.long_mode() || cpu.user_mode()) continue;
+    if (!cpu.long_mode()) continue;
     const PhysAddr dtb(cpu.cr3 & kFrameMask);
     const AddressSpace space = s.space(dtb, cpu.paging_levels());
     const auto handlers = idt_handlers(space, VirtAddr(cpu.idt.base));
-    if (handlers.empty() || !tried.insert(handlers.front()).second) continue;
+    if (handlers.empty() || !tried.insert({dtb, handlers.front()}).second) continue;
+    if (tried.size() > kMostTried) break;
     if (const auto base = kernel_base_by_kdbg(space, handlers.front()))
       return KernelPlace{dtb, cpu.paging_levels(), *base, fmt::format("CR3 of CPU {}", i),
                          fmt::format("IDT of CPU {}: the KDBG near its handlers", i)};

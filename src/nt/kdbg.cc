@@ -210,9 +210,13 @@ std::optional<VirtAddr> kernel_base_by_kdbg(const Source<VirtAddr>& kernel, Virt
     if (mz ? *mz == 0x5a4d : mz.error().why == Why::not_in_dump) bases.push_back(base);
   }
   if (bases.size() > kMostBases) return std::nullopt;
+  u64 trials = 1 << 22;  // a page full of one value is worth 512 of them
   for (const VirtAddr base : bases)
-    for (u64 at = 0; at + kLeastSize <= b.size(); at += 8)
-      if (worth_a_trial(b, at, true) && undo_at(b, at, whole(base))) return base;
+    for (u64 at = 0; at + kLeastSize <= b.size(); at += 8) {
+      if (!worth_a_trial(b, at, true)) continue;
+      if (undo_at(b, at, whole(base))) return base;
+      if (--trials == 0) return std::nullopt;
+    }
   return std::nullopt;
 }
 

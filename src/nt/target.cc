@@ -119,7 +119,7 @@ Result<void> Target::load_kernel(const TargetOptions& options) {
     note("symbols", "none for this kernel: names from exports, addresses from KDBG and exports");
   }
   for (const Gap& g : store_.complaints()) gaps_.push_back(g);
-  if (!kdbg_) kdbg_ = find_kdbg(dump_, kernel(), *nt_);
+  if (!kdbg_ && (nt_->pdb() || found)) kdbg_ = find_kdbg(dump_, kernel(), *nt_);
   if (kdbg_)
     note("KDBG", kdbg_->how());
   else

@@ -1,6 +1,7 @@
 // The threads of a world: those of the processes' lists, of the processors, and of the table of client ids
 // where a list is broken.
 #include <algorithm>
+#include <functional>
 
 #include "base/format.h"
 #include "waits/world.h"
@@ -12,15 +13,21 @@ void World::tell_age(nt::Thread& t) const {
   if (t.ticks && t.state == nt::ThreadState::waiting) t.waited_ms = clock_.nearest_ms(*t.ticks);
 }
 
-// The page with the clock is missing: the machine is at least as old as its latest wait.
+// The page with the clock is missing: the machine is at least as old as its latest wait. One that no other
+// begins near to may be damage.
 void World::take_latest_wait_for_now() {
-  if (threads.empty()) return;
-  u32 latest = threads.front().thread.wait_time;
+  constexpr u32 kNear = 4000;  // ticks, a minute
+  std::vector<u32> begun;
   for (const ThreadNode& t : threads)
-    if (static_cast<i32>(t.thread.wait_time - latest) > 0) latest = t.thread.wait_time;
-  clock_.tick_count = latest;
-  clock_.ticks_since_boot = latest;
-  for (ThreadNode& t : threads) tell_age(t.thread);
+    if (t.waiting()) begun.push_back(t.thread.wait_time);
+  std::ranges::sort(begun, std::greater<>());
+  for (size_t i = 0; i + 1 < begun.size(); i++) {
+    if (begun[i] - begun[i + 1] > kNear) continue;
+    clock_.tick_count = begun[i];
+    clock_.ticks_since_boot = begun[i];
+    for (ThreadNode& t : threads) tell_age(t.thread);
+    return;
+  }
 }
 
 bool World::add_thread(VirtAddr va, size_t process) {

@@ -159,13 +159,14 @@ def capture_running(judge, daemon):
         judge.hang_in(target, frozen=False)
     for number in (signal.SIGTERM, signal.SIGKILL):
         killed(judge, lambda: "running" if daemon.state() == "running" else "not", number, *where, "--format", "elf")
-    for delay in (0.03, 0.05, 0.07, 0.1):  # about when libvirt opens the pipe: it hung there, with the guest's lock
+    for delay in (0, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1):  # about when libvirt opens the pipe: it hung there, with the guest's lock
         process = judge.start("capture", *where, "-o", judge.out / "never", "--format", "elf")
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         process.wait(60)
         judge.equal(f"interrupted after {delay} s: afterwards", "running", daemon.state())
         judge.holds(f"interrupted after {delay} s: no file", not (judge.out / "never").exists(), delay)
+        judge.holds(f"interrupted after {delay} s: none elsewhere", not os.path.exists("/dump"), delay)
 
 
 def virsh_running(judge, daemon):

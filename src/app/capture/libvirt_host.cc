@@ -100,19 +100,19 @@ class LibvirtHost : public Host {
 
   Outcome<Descriptor> open_pipe() override {
     pipe_.emplace(TRY(NamedPipe::make()));
+    dump_to_ = pipe_->path();
     return pipe_->open();
   }
 
   // VIR_DUMP_LIVE leaves the pause to QEMU: it stops the guest for exactly as long as it writes, and for the
   // migration stream only while it writes the end.
   Outcome<void> dump(const std::string& format) override {
-    const std::string to = pipe_->path();
     events_.forget();
     for (const Form& f : kForms) {
       if (format != f.name) continue;
-      const int status = f.libvirt < 0 ? lib_.virDomainCoreDump(domain_, to.c_str(), VIR_DUMP_LIVE)
+      const int status = f.libvirt < 0 ? lib_.virDomainCoreDump(domain_, dump_to_.c_str(), VIR_DUMP_LIVE)
                                        : lib_.virDomainCoreDumpWithFormat(
-                                             domain_, to.c_str(), static_cast<unsigned>(f.libvirt),
+                                             domain_, dump_to_.c_str(), static_cast<unsigned>(f.libvirt),
                                              VIR_DUMP_LIVE | VIR_DUMP_MEMORY_ONLY);
       if (status != 0) return failed(uri_);
       return {};
@@ -161,6 +161,7 @@ class LibvirtHost : public Host {
   virConnectPtr connection_ = nullptr;
   virDomainPtr domain_ = nullptr;
   std::optional<NamedPipe> pipe_;
+  std::string dump_to_;  // its name, which stays what it was when the pipe has lost it
 };
 
 // qemu+ssh://host/system, qemu://host/system: the dump would be made there.

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -38,6 +39,9 @@ Outcome<Descriptor> NamedPipe::open() const {
 
 void NamedPipe::remove() {
   if (folder_.empty()) return;
+  // The folder first: a daemon that comes between the two would make a plain file in it.
+  const std::string gone = folder_ + "-gone";
+  if (rename(folder_.c_str(), gone.c_str()) == 0) folder_ = gone;
   unlink(path().c_str());
   rmdir(folder_.c_str());
   folder_.clear();

@@ -167,6 +167,10 @@ Outcome<Taken> take(const std::shared_ptr<Host>& host, const std::string& format
   const auto before = TRY(host->look());
   Taken t{.path = path, .format = format, .before = before};
   Descriptor pipe = TRY(host->open_pipe());
+  if (Interrupt::signal() != 0) {
+    host->forget_name();
+    return interrupted();
+  }
   fcntl(pipe.get(), F_SETPIPE_SZ, kBuffer);  // where the kernel allows it
   const auto begun = Clock::now();
   Work work(host, format);

@@ -38,8 +38,7 @@ Result<DumpFile> open(std::shared_ptr<const File> file, const OpenOptions&) {
   }
   dump.description = "raw memory without a header";
   if (size % kPageSize != 0)
-    dump.gaps.push_back(
-        {"guest memory", hex(size), "the file ends in the middle of a page: it is truncated"});
+    dump.gaps.push_back({"guest memory", "", "the file ends in the middle of a page: it is truncated"});
   dump.gaps.push_back({"CPU registers", "", "raw memory holds none"});
   return dump;
 }

@@ -64,8 +64,6 @@ TEST_P(DamageTest, AnyPageMayBeMissing) {
                     fmt::format("without page {:#x}", pfn.address().value()));
 }
 
-// Every pointer that the tool follows from list to list, bent to itself, to null, to nowhere, to another
-// object.
 // Without the clock the latest wait is the present: who holds what is known all the same.
 TEST(Clock, ItsPageMayBeMissing) {
   for (auto* make : {synth::busy_owner, synth::deadlock, synth::io_stall}) {
@@ -79,6 +77,8 @@ TEST(Clock, ItsPageMayBeMissing) {
   }
 }
 
+// Every pointer that the tool follows from list to list, bent to itself, to null, to nowhere, to another
+// object.
 TEST_P(DamageTest, AnyLinkMayPointAnywhere) {
   synth::Scene scene = GetParam().make({.build = "6.1.7601.24540"});
   synth::Machine& m = *scene.machine;
