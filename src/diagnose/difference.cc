@@ -174,9 +174,8 @@ void conclude_idle(const World& a, const World& b, Difference& d) {
   }
   d.verdict = "unknown";
   d.summary = fmt::format(
-      "no thread waits for a lock or a request in what could be read of the second dump, {} after the first; "
-      "the "
-      "{} dump is not whole ({})",
+      "no thread waits for a lock or a request in what could be read of the second dump, {} after the "
+      "first; the {} dump is not whole ({})",
       duration(d.elapsed_ms), what, missing);
 }
 
@@ -193,8 +192,7 @@ void conclude(const World& a, const World& b, const Graph& graph, Difference& d)
     d.verdict = "unknown";
     d.summary = fmt::format(
         "the machine's clock stood still between the dumps: both are of one moment, or the machine did not "
-        "run, or "
-        "its processors take no interrupts; {} moved",
+        "run, or its processors take no interrupts; {} moved",
         counted(moved, "lock", "locks"));
   } else if (stuck != 0 && stuck * 2 >= waiting - std::min(waiting, in_queue)) {
     d.verdict = "stuck";
@@ -204,8 +202,8 @@ void conclude(const World& a, const World& b, const Graph& graph, Difference& d)
   } else if (waiting != 0) {
     d.verdict = "slow";
     d.summary = fmt::format(
-        "{} for locks or requests, but {} moved in {}{}{}: not stuck, slow; {} changed hands or had new "
-        "waiters",
+        "{} for locks or requests, but {} moved in {}{}{}: not stuck, slow; {} changed hands or had "
+        "new waiters",
         counted(waiting, "thread waits", "threads wait"), waiting - std::min(waiting, d.stuck.size()), time,
         queue, stuck == 0 ? "" : fmt::format("; {} did not move", stuck), counted(moved, "lock", "locks"));
   } else {
