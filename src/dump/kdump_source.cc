@@ -155,11 +155,16 @@ u64 KdumpSource::lost() const {
     return d && d->offset == zeros;
   };
   // What is complete comes first. Pages of zeros, of which the upper half of a Windows may be full, say
-  // nothing: their data come early. With more of them at the end than are looked at, nothing is said.
-  constexpr u64 kMostLooked = 1 << 20;
+  // nothing: their data come early. The last pages are looked at one by one, those before them by sample.
+  constexpr u64 kMostLooked = 1 << 16, kProbes = 1024;
   u64 end = count_;
   while (end > 0 && count_ - end < kMostLooked && shared(end - 1)) end--;
-  if (end == 0 || complete(end - 1)) return 0;
+  if (end > kProbes && shared(end - 1)) {
+    u64 i = kProbes;
+    while (i > 1 && shared(end * i / kProbes - 1)) i--;
+    end = end * i / kProbes;
+  }
+  if (end == 0 || shared(end - 1) || complete(end - 1)) return 0;
   u64 low = 0, high = end - 1;  // high is incomplete, or all is shared up to one that is
   while (low < high) {
     const u64 middle = low + (high - low) / 2;
@@ -170,7 +175,7 @@ u64 KdumpSource::lost() const {
     else
       high = middle;
   }
-  const u64 last = std::min(end, low + 16 * kMostLooked);
+  const u64 last = std::min(end, low + (u64{1} << 24));
   u64 missing = 0;
   for (; low < last; low++) missing += complete(low) ? 0 : 1;
   return missing;
