@@ -43,7 +43,8 @@ bool same_stack(const ThreadNode& a, const ThreadNode& b) {
 }
 
 // It waits for the same object, and since the same tick without having run. A wait for a resource begins anew
-// every four seconds (half a second at first), which is no progress: then its place on the stack is the same.
+// every four seconds (half a second at first; Microsoft's registry value ResourceTimeoutCount counts them),
+// which is no progress: then its place on the stack is the same.
 bool stands_still(const ThreadNode& a, const ThreadNode& b, u64 elapsed_ms) {
   if (!a.waiting() || !b.waiting() || a.waits.empty() || b.waits.empty() ||
       a.waits.front().object != b.waits.front().object)

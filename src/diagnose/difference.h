@@ -11,7 +11,7 @@ struct ThreadChange {
   u32 switches = 0;  // context switches between the dumps
   u64 cpu_ms = 0;    // CPU time used between them
   bool same_stack = false;
-  bool same_wait = false;  // it has not got what it waits for: see stands_still()
+  bool same_wait = false;  // waits for the same object, and has not got it meanwhile
   size_t waiting = 0;      // threads that wait behind it, in the second dump
 };
 

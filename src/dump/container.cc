@@ -124,8 +124,8 @@ class Unpacker {
     return {};
   }
 
-  // What stands behind a complete stream, without the zeros before it (xz's stream padding; a block device
-  // ends later than the file on it), and enough of it to tell what it is. Empty: nothing.
+  // What stands behind a complete stream, without the zeros before it (stream padding, .xz file format 2.2;
+  // a block device ends later than the file on it), and enough of it to tell what it is. Empty: nothing.
   Result<ByteView> behind_stream(ByteView chunk) {
     constexpr u64 kMostPadding = 64 << 20;
     constexpr size_t kTelling = 16;

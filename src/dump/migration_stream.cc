@@ -37,7 +37,7 @@ enum RamFlag : u64 {
 };
 constexpr u64 kMostPages = u64{1} << 40;  // of all blocks together
 constexpr size_t kMostBlocks = 4096;
-constexpr u64 kMostHugePage = u64{16} << 30;  // of any Linux
+constexpr u64 kMostHugePage = u64{16} << 30;  // of any Linux host; x86 has 2 MiB and 1 GiB
 
 std::unexpected<Error> bad(const char* detail, u64 offset = 0) {
   return fail(Error{.why = Why::bad_file, .offset = offset, .type = kType, .detail = detail});
@@ -245,8 +245,9 @@ class Reader {
 
   struct Form {
     bool mapped = false;
-    bool huge = false;  // blocks of huge pages, and no others, say how large these are (postcopy-ram)
-    u64 extra = 0;      // bytes behind each block
+    // With postcopy-ram, blocks of huge pages and no others say how large these are (QEMU's ram_save_setup).
+    bool huge = false;
+    u64 extra = 0;  // bytes behind each block
   };
 
   bool read_blocks(u64 total, const Form& form) {

@@ -81,7 +81,7 @@ Notes read_notes(ByteView notes, u16 machine) {
   std::vector<CpuState> prstatus;
   std::optional<u32> virtualbox;  // version of its form
   u64 at = 0;
-  constexpr size_t kMostCpus = 4096;  // Windows knows 2048, QEMU makes 4096
+  constexpr size_t kMostCpus = 4096;  // of QEMU's q35; Windows Server 2025 takes 2048
   while (at + 12 <= notes.size()) {
     if (std::max(out.cpus.size(), prstatus.size()) > kMostCpus) {
       out.gaps.push_back({"CPU notes", hex(at), fmt::format("more than {} processors", kMostCpus)});

@@ -177,8 +177,8 @@ std::unique_ptr<StreamDecoder> make() {
 
 using namespace std::string_view_literals;
 
-// A frame that zstd and lz4 both have, for data of others: 50..5f 2a 4d 18, length, data. pzstd begins with
-// one.
+// A frame that zstd and lz4 both have, for data of others: 50..5f 2a 4d 18, length, data (RFC 8878, 3.1.2).
+// pzstd begins with one.
 bool is_skippable(ByteView h) {
   return (h.at<u8>(0) & 0xf0) == 0x50 && h.from(1).starts_with("\x2a\x4d\x18"sv);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/ascii.h"
 #include "base/bytes.h"
 #include "base/format.h"
 #include "memory/read.h"
@@ -306,10 +307,8 @@ bool mentions_linux(const Search& s) {
 }  // namespace
 
 bool is_kernel_image(const image::Image& image) {
-  const auto named = [](std::string s, std::initializer_list<std::string_view> names) {
-    for (char& c : s)
-      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-    return std::find(names.begin(), names.end(), s) != names.end();
+  const auto named = [](const std::string& s, std::initializer_list<std::string_view> names) {
+    return std::ranges::find(names, lower(s)) != names.end();
   };
   if (const auto n = image.export_name(); n && named(*n, {"ntoskrnl.exe", "ntkrnlmp.exe"})) return true;
   const auto id = image.pdb_id();

@@ -41,7 +41,7 @@ class Host {
   virtual Outcome<void> dump(const std::string& format) = 0;
   // How long the guest stood still for the last dump. Nothing: it did not run before, or nobody said.
   virtual std::optional<milliseconds> stood_still() = 0;
-  // The first byte has come: a name that the pipe has is needed no longer.
+  // A name that the pipe has is needed no longer: the first byte has come, or nobody will read any more.
   virtual void forget_name() {}
   // The guest shall run. Only for when it does not although it did before.
   virtual Outcome<void> let_run() = 0;

@@ -231,8 +231,7 @@ void set_up(CLI::App& app, int& status) {
   app.add_option(
          "--probe", o->probe,
          "rdp:HOST[:PORT]: the same with a connection to Remote Desktop. It times the answers of TermService "
-         "to "
-         "the connection request and of the logon service (LSA) to the TLS handshake; it does not log on")
+         "to the connection request and of the logon service (LSA) to the TLS handshake; it does not log on")
       ->type_name("PROBE")
       ->check(not_empty);
   const auto watching = [&](const char* name, const char* help, auto set) {
